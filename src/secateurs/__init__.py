@@ -1,0 +1,1 @@
+"""Prune a trained PyTorch network as far as a stated quality bound allows."""

@@ -1,0 +1,329 @@
+"""The vocabulary of secateurs: what a part receives and what it returns. Imports nothing of ours.
+
+Every pruning method is Structure x Criterion x Allocation x Schedule x Recovery over a network of named dims. The five
+axes depend on this module alone, so every combination of parts is legal by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+class SecateursError(Exception):
+    """The user's input cannot be used. Its message is one line that names the thing and the mend."""
+
+
+# --------------------------------------------------------------------------------------------- the network
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """One named axis factor of the network: what can shrink, and everything that carries it follows.
+
+    Args:
+        name: Module path and role, e.g. ``encoder.layer.3.attention.heads``.
+        size: Number of positions.
+        role: ``channels``, ``neurons``, ``heads``, ``kv_heads``, ``query_group``, ``head_dim``, ``width``, ...
+        carriers: Names of the parameters and buffers that carry it, ``name[axis]``.
+        frozen: Why it cannot shrink, or None where it can.
+    """
+
+    name: str
+    size: int
+    role: str
+    carriers: tuple[str, ...] = ()
+    frozen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One stretch of one tensor that a group's units run over.
+
+    Args:
+        tensor: Qualified name of a parameter or buffer.
+        dims: The tensor axes that, flattened in this order, the units index. ``(0,)`` is a channel's axis; all axes of
+            the tensor make every weight a unit.
+        index: ``(n_units, k)`` positions along the flattened ``dims``; None: unit i is position i.
+        scored: Whether a criterion looks at it.
+    """
+
+    tensor: str
+    dims: tuple[int, ...]
+    index: Tensor | None = None
+    scored: bool = True
+
+    def cut(self, tensor: Tensor) -> Tensor:
+        """Cut a tensor (or one that broadcasts like it) into rows, one per unit: ``(n_units, n_elements)``."""
+        rest = [d for d in range(tensor.dim()) if d not in self.dims]
+        flat = tensor.permute(*self.dims, *rest).flatten(0, len(self.dims) - 1)
+        flat = flat.reshape(flat.shape[0], -1)
+        if self.index is None:
+            return flat
+        return flat[self.index.to(flat.device)].flatten(1)
+
+    def mask(self, keep: Tensor, shape: Sequence[int]) -> Tensor:
+        """Spread ``keep`` (bool, ``(n_units,)``) over a tensor of this shape; broadcastable, True where it stays."""
+        sizes = [shape[d] for d in self.dims]
+        flat = keep
+        if self.index is not None:
+            flat = torch.ones(torch.Size(sizes).numel(), dtype=torch.bool, device=keep.device)
+            flat[self.index.to(keep.device)[~keep].flatten()] = False
+        order = sorted(range(len(self.dims)), key=lambda i: self.dims[i])
+        spread = flat.reshape(sizes).permute(order)
+        return spread.reshape([n if d in self.dims else 1 for d, n in enumerate(shape)])
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Units that live or die together in every member, and compete with each other inside blocks.
+
+    Args:
+        name: Unique in the network; the key of the plan.
+        n_units: Number of units.
+        members: The tensor axes that hold them; aligned, unit i of every member is the same unit.
+        block: Units compete inside consecutive blocks of this many; the same number is kept in each. Per layer:
+            ``n_units``; per row: the row's length; N:M: M; grouped-query heads: the heads of a group.
+        dims: Names of the dims the units index, outermost first; empty where units are single weights, which are
+            zeroed but cannot be taken away.
+    """
+
+    name: str
+    n_units: int
+    members: tuple[Member, ...]
+    block: int
+    dims: tuple[str, ...] = ()
+
+    @property
+    def removable(self) -> bool:
+        """Whether dropping units makes tensors smaller (else they are only zeroed)."""
+        return bool(self.dims)
+
+    @property
+    def n_blocks(self) -> int:
+        return self.n_units // self.block
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter that multiplies an activation: linear, convolution.
+
+    Args:
+        name: Qualified parameter name.
+        shape: Its shape.
+        outputs: Axes that make outputs, e.g. ``(0,)`` of a linear ``(out, in)``.
+        inputs: Axes that are summed over, input features first and kernel positions after.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    outputs: tuple[int, ...]
+    inputs: tuple[int, ...]
+
+
+class Network(Protocol):
+    """A traced network as structures see it: named dims and who carries them."""
+
+    @property
+    def dims(self) -> Mapping[str, Dim]: ...
+
+    @property
+    def weights(self) -> tuple[Weight, ...]: ...
+
+    def members(self, *dims: str) -> tuple[Member, ...]:
+        """All tensor axes in which the units of the product of these dims (outermost first) live."""
+        ...
+
+    def enclosing(self, dim: str) -> str | None:
+        """The dim that this one always comes directly inside of, e.g. the KV heads of a query group; or None."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------- facts and plans
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a criterion sees of one scored member: aligned matrices, one row per unit.
+
+    Args:
+        weight: ``(n_units, n_elements)``.
+        gradient: Same shape; of one batch's mean loss. None unless the criterion needs ``gradient``.
+        activation_norm: Same shape; L2 norm, over the calibration data, of the input that each weight multiplies. None
+            unless the criterion needs ``activation_norm``, and None for members that multiply no activation.
+    """
+
+    weight: Tensor
+    gradient: Tensor | None = None
+    activation_norm: Tensor | None = None
+
+
+Need = Literal["weight", "gradient", "activation_norm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One yield of the pass over the calibration data, by parameter name.
+
+    Args:
+        gradient: Gradient of one batch's mean loss; the parameter's shape.
+        activation_norm: L2 norm of each input feature over all samples seen; broadcasts to the weight's shape.
+    """
+
+    gradient: Mapping[str, Tensor] = field(default_factory=dict)
+    activation_norm: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Scores = Mapping[str, Tensor]
+"""Group name -> ``(n_units,)`` float scores, higher = keep."""
+
+Counts = Mapping[str, int]
+"""Group name -> units kept in each block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What stays: group name -> bool ``(n_units,)``, True = kept. Plans over the same groups compose with ``&``."""
+
+    keep: Mapping[str, Tensor]
+
+    def __and__(self, other: Plan) -> Plan:
+        names = [*self.keep, *(name for name in other.keep if name not in self.keep)]
+        both = {name: self.keep.get(name, other.keep.get(name)) for name in names}
+        return Plan(
+            {
+                name: kept & other.keep[name] if name in self.keep and name in other.keep else kept
+                for name, kept in both.items()
+                if kept is not None
+            }
+        )
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of units removed, over all groups."""
+        total = sum(k.numel() for k in self.keep.values())
+        return 1.0 - sum(int(k.sum()) for k in self.keep.values()) / total if total else 0.0
+
+
+# -------------------------------------------------------------------------------------------------- readings
+
+How = Literal["counted", "measured", "modelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A number that says how it was got.
+
+    Args:
+        measure: Name of the measure, e.g. ``latency``.
+        value: In ``unit``.
+        unit: SI or a plain word: ``s``, ``J``, ``B``, ``MAC``, ``1`` for a fraction.
+        how: Counted exactly, measured on this machine, or modelled.
+        spread: 95 % interval of ``value``, where there is one.
+        source: The instrument: ``nvml``, ``rapl``, ``codecarbon``, ``FlopCounterMode``, ...
+        samples: Number of examples or repeats behind it.
+        note: One line a reader must know, e.g. ``inconclusive``.
+    """
+
+    measure: str
+    value: float
+    unit: str
+    how: How
+    spread: tuple[float, float] | None = None
+    source: str | None = None
+    samples: int | None = None
+    note: str | None = None
+
+
+# ------------------------------------------------------------------------------------------------------ task
+
+Batch = Any
+"""Whatever the user's loader yields; only the task's own callables look inside."""
+
+Inputs = Mapping[str, Any] | tuple[Any, ...]
+"""Arguments of ``model.forward``: by keyword or by position."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, loss and metric of the user, as callables. Splits: ``train`` heals and calibrates, ``select`` decides,
+    ``final`` reports and is seen by nothing else.
+
+    Args:
+        name: For the report.
+        example_inputs: One small batch that ``model(*inputs)`` / ``model(**inputs)`` accepts, on any device.
+        splits: Name -> re-iterable of batches.
+        loss: ``(model, batch) -> scalar`` mean loss; moves the batch to the model's device.
+        predict: ``(model, batch) -> (outputs, targets)``; class scores ``(n, n_classes)`` and labels ``(n,)``, or
+            logits ``(n_tokens, vocabulary)`` and token ids, on the model's device.
+        quality: The measure that is A; a part of ``secateurs.measures`` or any Measure of the user's own.
+        manifest: What to write down about the data: paths, sizes, seeds.
+    """
+
+    name: str
+    example_inputs: Inputs
+    splits: Mapping[str, Iterable[Batch]]
+    loss: Callable[[nn.Module, Batch], Tensor]
+    predict: Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+    quality: Measure
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------------------------- parts, by axis
+
+
+@runtime_checkable
+class Structure(Protocol):
+    """What can go: the groups of a network."""
+
+    def __call__(self, network: Network) -> tuple[Group, ...]: ...
+
+
+@runtime_checkable
+class Criterion(Protocol):
+    """What a unit is worth: the rows of a group's scored members -> ``(n_units,)`` scores, higher = keep."""
+
+    needs: ClassVar[frozenset[Need]]
+
+    def __call__(self, rows: Sequence[Rows]) -> Tensor: ...
+
+
+@runtime_checkable
+class Allocation(Protocol):
+    """How much from where: counts kept per block, such that the fraction of total cost removed reaches ``sparsity``.
+
+    ``costs`` maps a group's name to the cost of one of its units (in the allocation's currency).
+    """
+
+    currency: str
+
+    def __call__(
+        self, groups: Sequence[Group], scores: Scores, sparsity: float, costs: Mapping[str, float]
+    ) -> Counts: ...
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """When: the cumulative sparsity after each round, rising from above ``start`` to exactly ``sparsity``."""
+
+    def __call__(self, sparsity: float, start: float = 0.0) -> tuple[float, ...]: ...
+
+
+@runtime_checkable
+class Recovery(Protocol):
+    """How to heal: changes the model's weights in place; ``masks`` (tensor name -> bool, True = kept) stay zero."""
+
+    def __call__(self, model: nn.Module, masks: Mapping[str, Tensor], task: Task) -> None: ...
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """A reading of a model on a task."""
+
+    higher_is_better: ClassVar[bool]
+
+    def __call__(self, model: nn.Module, task: Task) -> Reading: ...
