@@ -1,0 +1,91 @@
+"""Repairs set sizes where they are held, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from secateurs.repair import Repair, apply_repairs_
+from secateurs.types import SecateursError
+
+
+class Config:
+    def __init__(self) -> None:
+        self.heads = 4
+        self.sizes = [1, 2]
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.heads = config.heads
+        self.shape = (4, 8)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Config()
+        self.layers = nn.ModuleList([Attention(self.config), Attention(self.config)])
+        self.norm = nn.LayerNorm(8)
+
+
+def test_plain_attribute_of_one_module() -> None:
+    net = Net()
+    apply_repairs_(net, [Repair("layers.0", "heads", 3)])
+    assert [layer.heads for layer in net.layers] == [3, 4]
+
+
+def test_dotted_attribute_leaves_siblings_that_share_the_object() -> None:
+    net = Net()
+    apply_repairs_(net, [Repair("layers.1", "config.heads", 2), Repair("layers.1", "config.sizes", (7, 9))])
+    assert net.layers[1].config.heads == 2
+    assert net.layers[1].config.sizes == [7, 9]
+    assert net.config.heads == net.layers[0].config.heads == 4
+    assert net.config.sizes == [1, 2], "a list inside the shared object was written through"
+
+
+def test_containers_keep_their_class() -> None:
+    net = Net()
+    net.norm.normalized_shape = torch.Size([8])
+    net.layers[0].sizes = [4, 4]
+    apply_repairs_(
+        net,
+        [
+            Repair("norm", "normalized_shape", (5,)),
+            Repair("layers.0", "shape", (2, 8)),
+            Repair("layers.0", "sizes", (1, 1)),
+        ],
+    )
+    assert net.norm.normalized_shape == torch.Size([5]) and isinstance(net.norm.normalized_shape, torch.Size)
+    assert net.layers[0].shape == (2, 8) and isinstance(net.layers[0].shape, tuple)
+    assert net.layers[0].sizes == [1, 1] and isinstance(net.layers[0].sizes, list)
+
+
+def test_root_and_path_through_a_module() -> None:
+    net = Net()
+    layers = net.layers
+    apply_repairs_(net, [Repair("", "config.heads", 1), Repair("", "norm.eps", 1)])
+    assert net.config.heads == 1 and net.layers is layers and net.norm.eps == 1
+    assert net.layers[0].config.heads == 4
+
+
+@pytest.mark.parametrize("repair", [Repair("nowhere", "heads", 1), Repair("layers.0", "config.nothing", 1)])
+def test_what_is_not_there_is_named(repair: Repair) -> None:
+    with pytest.raises(SecateursError, match=repair.attribute):
+        apply_repairs_(Net(), [repair])
+
+
+def test_a_real_transformers_config_is_copied() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=8, vocab_size=32
+    )
+    model = transformers.BertModel(config)
+    name = "encoder.layer.0.attention.self"
+    apply_repairs_(model, [Repair(name, "config.num_attention_heads", 2), Repair(name, "num_attention_heads", 2)])
+    assert model.get_submodule(name).config.num_attention_heads == 2
+    assert model.config.num_attention_heads == 4
+    assert model.get_submodule("encoder.layer.1.attention.self").config.num_attention_heads == 4
