@@ -1,0 +1,1 @@
+"""The command line: ``secateurs demo | finetune | prune | inspect | measure | compare``. No logic of its own."""

@@ -1,0 +1,116 @@
+"""Readings as terminal tables that fit 100 columns and wrap below that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from secateurs.report.comparison import Comparison
+from secateurs.report.numbers import change, interval, number
+from secateurs.types import Reading
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TITLES = {
+    "macs": "MACs",
+    "nominal_macs": "MACs, nominal",
+    "latency": "latency",
+    "nonzero_parameters": "parameters, non-zero",
+    "memory": "peak memory",
+    "size": "size on disk",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+}
+"""Measures whose name alone would not tell a newcomer what it is."""
+
+
+def comparison(it: Comparison, title: str | None = None) -> Table:
+    """One row per measure: dense, pruned, change, and how the numbers were got.
+
+    Args:
+        it: The comparison.
+        title: Shown above.
+    """
+    table = _table(title)
+    table.add_column("measure", style="bold", overflow="fold")
+    table.add_column("dense", justify="right", no_wrap=True)
+    table.add_column("pruned", justify="right", no_wrap=True)
+    table.add_column("change", justify="right", overflow="fold")
+    table.add_column("how", style="dim", overflow="fold")
+    for name in _order(it):
+        dense, pruned = it.dense.get(name), it.pruned.get(name)
+        if dense is None or pruned is None:
+            table.add_row(_title(name), _value(dense), _value(pruned), "-", _how(dense or pruned))
+        else:
+            shown = change(dense, pruned, it.paired.get(name))
+            table.add_row(_title(name), _value(dense), _value(pruned), shown, _how(pruned))
+    return table
+
+
+def _order(it: Comparison) -> list[str]:
+    return [*it.dense, *(name for name in it.pruned if name not in it.dense)]
+
+
+def readings(them: Mapping[str, Reading], title: str | None = None) -> Table:
+    """One row per reading: value, 95 % interval, how it was got, and its note.
+
+    Args:
+        them: Measure -> reading.
+        title: Shown above.
+    """
+    table = _table(title)
+    table.add_column("measure", style="bold", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", overflow="fold")
+    table.add_column("how", style="dim", overflow="fold")
+    table.add_column("note")
+    for name, it in them.items():
+        table.add_row(_title(name), _value(it), _interval(it), _how(it), it.note or "")
+    return table
+
+
+def rows(columns: Mapping[str, bool], lines: Sequence[Sequence[Any]], title: str | None = None) -> Table:
+    """A plain table.
+
+    Args:
+        columns: Heading -> whether its cells are numbers (set to the right, never broken).
+        lines: One sequence of cells per row.
+        title: Shown above.
+    """
+    table = _table(title)
+    for name, numeric in columns.items():
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for line in lines:
+        table.add_row(*map(str, line))
+    return table
+
+
+def _table(title: str | None) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def _value(it: Reading | None) -> str:
+    return "-" if it is None else number(it.value, it.unit)
+
+
+def _interval(it: Reading) -> str:
+    if it.spread is None:
+        return ""
+    if it.unit == "1":
+        return "[{:.4f}, {:.4f}]".format(*it.spread)
+    return interval(it.spread, it.unit)
+
+
+def _how(it: Reading | None) -> str:
+    if it is None:
+        return ""
+    parts = [it.how, it.source or ""]
+    return ", ".join(part for part in parts if part)
