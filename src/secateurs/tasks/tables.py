@@ -1,0 +1,110 @@
+"""Read columns of a data set by path (parquet, csv, jsonl) or by its GLUE name on the hub, through ``datasets``."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from secateurs.types import SecateursError
+
+_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json"}
+
+
+def read_columns(source: str, columns: Sequence[str]) -> list[list[Any]]:
+    """Read these columns of a table, in this order.
+
+    Args:
+        source: Path of a ``.parquet``, ``.csv``, ``.tsv``, ``.json`` or ``.jsonl`` file, or ``glue/<name>:<split>``.
+        columns: Their names.
+
+    Raises:
+        SecateursError: No such file, not readable, unreachable hub, no such column, no rows, or an empty cell.
+    """
+    table = _load(source)
+    for column in columns:
+        if column not in table.column_names:
+            near = difflib.get_close_matches(column, table.column_names, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise SecateursError(f"{source} has no column '{column}'; {hint}it has: {', '.join(table.column_names)}")
+    if len(table) == 0:
+        raise SecateursError(f"{source} has no rows; give a file with data")
+    read = [list(table[column]) for column in columns]
+    for column, values in zip(columns, read, strict=True):
+        if None in values:
+            raise SecateursError(
+                f"{source} row {values.index(None) + 1} has nothing in column '{column}'; fill it or drop the row"
+            )
+    return read
+
+
+def describe(source: str) -> dict[str, Any]:
+    """What to write down about a source: its name, and for a file its size in bytes and its SHA-256."""
+    path = Path(source)
+    if not path.is_file():
+        return {"source": source}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"source": source, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _load(source: str) -> Any:
+    path = Path(source)
+    if path.is_file():
+        return _load_file(path)
+    if source.startswith("glue/") and path.suffix not in _BUILDERS:
+        return _load_glue(source)
+    raise SecateursError(f"no such file: {source}; give the path of a parquet, csv or jsonl file")
+
+
+def _load_file(path: Path) -> Any:
+    if path.suffix not in _BUILDERS:
+        raise SecateursError(f"{path} is not a table that can be read; use one of: {', '.join(_BUILDERS)}")
+    options = {"sep": "\t", "quoting": 3} if path.suffix == ".tsv" else {}
+    with _quiet() as datasets:
+        try:
+            return datasets.load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train", **options)
+        except Exception as error:
+            raise SecateursError(f"cannot read {path}: {_root(error)}") from error
+
+
+def _load_glue(source: str) -> Any:
+    name, _, split = source.removeprefix("glue/").partition(":")
+    with _quiet() as datasets:
+        try:
+            return datasets.load_dataset("nyu-mll/glue", name, split=split)
+        except Exception as error:
+            raise SecateursError(
+                f"cannot get glue/{name} from the hub ({type(error).__name__}); "
+                "give files instead: --train-file and --evaluation-file (parquet, csv or jsonl)"
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """The datasets library without its progress bars and log lines."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise SecateursError("reading data files needs: pip install 'secateurs[transformers]'") from error
+    bars, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield datasets
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _root(error: BaseException) -> str:
+    """The first line of the deepest cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
