@@ -250,8 +250,9 @@ Inputs = Mapping[str, Any] | tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Task:
-    """Data, loss and metric of the user, as callables. Splits: ``train`` heals and calibrates, ``select`` decides,
-    ``final`` reports and is seen by nothing else.
+    """Data, loss and metric of the user, as callables.
+
+    Splits: ``train`` heals and calibrates, ``select`` decides, ``final`` reports and is seen by nothing else.
 
     Args:
         name: For the report.

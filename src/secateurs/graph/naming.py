@@ -1,0 +1,159 @@
+"""From a trace to a network of named dims: each dim is called by the parameters that carry it and by what it does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise, takewhile
+
+from torch import Tensor, nn
+
+from secateurs.graph.axes import Axis, Node, factors, leaves
+from secateurs.graph.network import Factors, Graph, Sum
+from secateurs.graph.trace import Label, Trace, state
+from secateurs.types import Dim
+
+Carriers = dict[Node, list[tuple[str, int]]]
+
+
+def build(model: nn.Module, trace: Trace) -> Graph:
+    """Name what the trace found."""
+    tensors = dict(state(model))
+    labels = {name: trace.label(tensor) for name, tensor in tensors.items()}
+    carriers = _carriers(labels)
+    _freeze_untouchable(carriers, tensors, labels)
+    _find_query_groups(labels.values())
+    names = _names(carriers)
+
+    def convert(axis: Axis) -> Factors:
+        return tuple(
+            Sum(tuple(convert(part) for part in node.parts)) if node.parts is not None else names.get(node, node.size)
+            for node in factors(axis)
+        )
+
+    dims = {
+        names[leaf]: Dim(names[leaf], leaf.size, _role(leaf), tuple(f"{t}[{i}]" for t, i in where), leaf.frozen)
+        for leaf, where in carriers.items()
+    }
+    return Graph(
+        dims=dims,
+        tensors={name: tuple(convert(axis) for axis in label.axes) for name, label in labels.items()},
+        weights=tuple(trace.weights[name] for name in tensors if name in trace.weights),
+        contractions=tuple(tuple(convert(axis) for axis in c.axes) for c in trace.contractions),
+        trainable=frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
+        unknown=frozenset(trace.unknown),
+    )
+
+
+def _carriers(labels: Mapping[str, Label]) -> Carriers:
+    found: Carriers = {}
+    for name, label in labels.items():
+        for i, axis in enumerate(label.axes):
+            for leaf in dict.fromkeys(leaves(axis)):
+                found.setdefault(leaf, []).append((name, i))
+    return found
+
+
+def _freeze_untouchable(carriers: Carriers, tensors: Mapping[str, Tensor], labels: Mapping[str, Label]) -> None:
+    for leaf, where in carriers.items():
+        held = [tensors[name] for name, _ in where]
+        reason = None
+        if not leaf.events:
+            reason = "no operator that can shrink it reads it"
+        elif not any(isinstance(tensor, nn.Parameter) for tensor in held):
+            reason = "no parameter carries it"
+        elif not all(tensor.is_floating_point() for tensor in held):
+            reason = "integers index it"
+        elif any(max(Counter(_in_one_product(labels[name].axes[i])).values()) > 1 for name, i in where):
+            reason = "it multiplies itself along one axis"
+        leaf.frozen = leaf.frozen or reason
+
+
+def _in_one_product(axis: Axis) -> list[Node]:
+    """The leaves of an axis, with repetitions where a leaf is a factor of itself; parts of a sum count once."""
+    out: list[Node] = []
+    for node in factors(axis):
+        out += [node] if node.parts is None else list(dict.fromkeys(leaves((node,))))
+    return out
+
+
+def _role(leaf: Node) -> str:
+    """What a dim is for, from what happened to it."""
+    reason = leaf.frozen or ""
+    told: tuple[tuple[bool, str], ...] = (
+        (reason == "an input of the model", "input"),
+        (reason == "an output of the model", "output"),
+        (reason == "a kernel position", "kernel"),
+        ("vocabulary" in leaf.events, "vocabulary"),
+        ("statistic" in leaf.events, "width"),
+        ("query group" in leaf.events, "query_group"),
+        ("shared by queries" in leaf.events, "kv_heads"),
+        ("batched" in leaf.events, "heads"),
+        ("inner" in leaf.events, "head_dim"),
+        ("grouped" in leaf.events, "channel_groups"),
+        ("conv" in leaf.events, "channels"),
+        ("linear" in leaf.events, "neurons"),
+    )
+    return next((role for holds, role in told if holds), "other")
+
+
+def _names(carriers: Carriers) -> dict[Node, str]:
+    prefix = {leaf: _common([_module(tensor) for tensor, _ in where]) for leaf, where in carriers.items()}
+    roles = {leaf: _role(leaf) for leaf in carriers}
+    attention = bool({"heads", "kv_heads"} & set(roles.values()))
+
+    def by_prefix(leaf: Node) -> str:
+        if not prefix[leaf]:
+            return by_first(leaf)
+        return f"{prefix[leaf]}.{'ffn' if attention and roles[leaf] == 'neurons' else roles[leaf]}"
+
+    def by_first(leaf: Node) -> str:
+        module = _module(carriers[leaf][0][0])
+        return f"{module}.{roles[leaf]}" if module else roles[leaf]
+
+    def by_axis(leaf: Node) -> str:
+        tensor, axis = carriers[leaf][0]
+        return f"{tensor}[{axis}]"
+
+    plain = [leaf for leaf in carriers if roles[leaf] in {"other", "kernel"}]
+    names = _unique(plain, [by_axis])
+    names.update(_unique([leaf for leaf in carriers if leaf not in names], [by_prefix, by_first]))
+    return names
+
+
+def _unique(nodes: Sequence[Node], namers: Sequence[Callable[[Node], str]]) -> dict[Node, str]:
+    """Give each node the first namer's name that nobody else has; at last, number them."""
+    if not namers:
+        return {}
+    proposed = {node: namers[0](node) for node in nodes}
+    taken = Counter(proposed.values())
+    clashing = [node for node in nodes if taken[proposed[node]] > 1]
+    if len(namers) > 1:
+        return {node: name for node, name in proposed.items() if taken[name] == 1} | _unique(clashing, namers[1:])
+    seen: Counter[str] = Counter()
+    for node in clashing:
+        name = proposed[node]
+        seen[name] += 1
+        proposed[node] = f"{name}.{seen[name]}"
+    return proposed
+
+
+def _module(tensor: str) -> str:
+    return tensor.rpartition(".")[0]
+
+
+def _common(paths: Iterable[str]) -> str:
+    """The longest module path that all paths begin with."""
+    levels = zip(*(path.split(".") for path in paths), strict=False)
+    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
+
+
+def _find_query_groups(labels: Iterable[Label]) -> None:
+    """A head dim that was expanded, directly inside another, is a query group; the other is the key-value heads."""
+    for label in labels:
+        for axis in label.axes:
+            nodes = factors(axis)
+            for outer, inner in pairwise(nodes):
+                if {"batched", "expanded"} <= inner.events and "batched" in outer.events:
+                    outer.events.add("shared by queries")
+                    inner.events.add("query group")

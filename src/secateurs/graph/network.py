@@ -1,0 +1,171 @@
+"""The traced network as plain data: named dims, the shape of every tensor in terms of them, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+from secateurs.types import Dim, Member, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A concatenation of axes."""
+
+    parts: tuple[Factors, ...]
+
+
+Factors = tuple["str | int | Sum", ...]
+"""One tensor axis as a product, outermost first: names of dims, sizes of nameless ones, sums."""
+
+Sizes = Mapping[str, int]
+"""Dim name -> size; a dim not named keeps its own."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network of named dims; implements ``secateurs.types.Network``.
+
+    Args:
+        dims: By name, in the order of the parameters that carry them.
+        tensors: Parameter or buffer name -> its axes.
+        weights: The parameters that multiply activations.
+        contractions: The products-and-sums of one forward pass; each costs the product of the sizes of its axes.
+        trainable: Names of the parameters (the other tensors are buffers).
+        unknown: Operators met that have no rule.
+    """
+
+    dims: Mapping[str, Dim]
+    tensors: Mapping[str, tuple[Factors, ...]]
+    weights: tuple[Weight, ...] = ()
+    contractions: tuple[tuple[Factors, ...], ...] = ()
+    trainable: frozenset[str] = frozenset()
+    unknown: frozenset[str] = field(default_factory=frozenset)
+
+    def size(self, axis: Factors, sizes: Sizes | None = None) -> int:
+        """Number of positions of an axis, after dims took these sizes."""
+        return prod(self._factor(factor, sizes or {}) for factor in axis)
+
+    def _factor(self, factor: str | int | Sum, sizes: Sizes) -> int:
+        if isinstance(factor, str):
+            return sizes.get(factor, self.dims[factor].size)
+        if isinstance(factor, int):
+            return factor
+        return sum(self.size(part, sizes) for part in factor.parts)
+
+    def macs(self, sizes: Sizes | None = None) -> int:
+        """Multiply-accumulates of one forward pass on the traced inputs."""
+        return sum(self._product(axes, sizes or {}) for axes in self.contractions)
+
+    def parameters(self, sizes: Sizes | None = None) -> int:
+        """Number of parameters, tied ones once."""
+        return sum(self._product(self.tensors[name], sizes or {}) for name in self.trainable)
+
+    def _product(self, axes: tuple[Factors, ...], sizes: Sizes) -> int:
+        return prod(self.size(axis, sizes) for axis in axes)
+
+    def saving(self, dim: str, currency: str, sizes: Sizes | None = None) -> int:
+        """What one position less of a dim saves, in ``macs`` or ``parameters``, at these sizes of the dims."""
+        sizes = dict(sizes or {})
+        less = {**sizes, dim: sizes.get(dim, self.dims[dim].size) - 1}
+        if currency == "macs":
+            held = [self.contractions[i] for i in self._contracted_by[dim]]
+        else:
+            held = [self.tensors[t] for t in {tensor for tensor, _ in self.carriers[dim]} & self.trainable]
+        return sum(self._product(axes, sizes) - self._product(axes, less) for axes in held)
+
+    @cached_property
+    def carriers(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        """Dim name -> every (tensor, axis) it occurs in."""
+        found: dict[str, list[tuple[str, int]]] = {name: [] for name in self.dims}
+        for tensor, axes in self.tensors.items():
+            for i, axis in enumerate(axes):
+                for name in set(named(axis)):
+                    found[name].append((tensor, i))
+        return {name: tuple(where) for name, where in found.items()}
+
+    @cached_property
+    def _contracted_by(self) -> Mapping[str, tuple[int, ...]]:
+        found: dict[str, list[int]] = {name: [] for name in self.dims}
+        for i, axes in enumerate(self.contractions):
+            for name in {name for axis in axes for name in named(axis)}:
+                found[name].append(i)
+        return {name: tuple(where) for name, where in found.items()}
+
+    def members(self, *dims: str) -> tuple[Member, ...]:
+        """All tensor axes in which the units of the product of these dims (outermost first) live."""
+        places = [where for where in self.carriers[dims[-1]] if all(where in self.carriers[dim] for dim in dims)]
+        return tuple(
+            Member(tensor, (axis,), self._index(self.tensors[tensor][axis], dims), tensor in self.trainable)
+            for tensor, axis in places
+        )
+
+    def _index(self, axis: Factors, dims: tuple[str, ...]) -> Tensor | None:
+        """Positions of every unit along an axis, ``(n_units, k)``; None where unit i is position i."""
+        unit = torch.zeros(self.size(axis), dtype=torch.long)
+        for dim in dims:
+            at = self.coordinates(axis, dim)
+            unit = torch.where((unit < 0) | (at < 0), -1, unit * self.dims[dim].size + at)
+        n_units = prod(self.dims[dim].size for dim in dims)
+        if len(unit) == n_units and torch.equal(unit, torch.arange(n_units)):
+            return None
+        held = (unit >= 0).nonzero().flatten()
+        return held[unit[held].argsort(stable=True)].reshape(n_units, -1)
+
+    def coordinates(self, axis: Factors, dim: str) -> Tensor:
+        """For each position of an axis its coordinate along a dim, ``(size,)`` long; -1 where it has none."""
+        out = torch.full((1,), -1)
+        for factor in axis:
+            inner = self._factor_coordinates(factor, dim)
+            out = torch.maximum(out[:, None], inner[None, :]).flatten()
+        return out
+
+    def _factor_coordinates(self, factor: str | int | Sum, dim: str) -> Tensor:
+        if isinstance(factor, Sum):
+            return torch.cat([self.coordinates(part, dim) for part in factor.parts])
+        if factor == dim:
+            return torch.arange(self.dims[dim].size)
+        return torch.full((self._factor(factor, {}),), -1)
+
+    def enclosing(self, dim: str) -> str | None:
+        """The dim that this one always comes directly inside of, e.g. the KV heads of a query group; or None."""
+        outer = {
+            before
+            for tensor, i in self.carriers[dim]
+            for before, inner in _adjacent(self.tensors[tensor][i])
+            if inner == dim
+        }
+        (only,) = outer if len(outer) == 1 else (None,)
+        return only if isinstance(only, str) else None
+
+    def freeze(self, reasons: Mapping[str, str]) -> Graph:
+        """The same network with these dims frozen (name -> reason)."""
+        dims = {n: replace(dim, frozen=reasons[n]) if n in reasons else dim for n, dim in self.dims.items()}
+        return replace(self, dims=dims)
+
+
+def named(axis: Factors) -> Iterator[str]:
+    """The names of the dims of an axis, repeated as they repeat."""
+    for factor in axis:
+        if isinstance(factor, str):
+            yield factor
+        elif isinstance(factor, Sum):
+            for part in factor.parts:
+                yield from named(part)
+
+
+def _adjacent(axis: Factors) -> Iterator[tuple[str | int | Sum | None, str]]:
+    """Every named factor with the factor directly outside of it."""
+    before: str | int | Sum | None = None
+    for factor in axis:
+        if isinstance(factor, Sum):
+            for part in factor.parts:
+                yield from _adjacent(part)
+        elif isinstance(factor, str):
+            yield before, factor
+        before = factor

@@ -1,0 +1,23 @@
+"""Operator rules, by family: how each ATen operator relates the axes of what enters and what leaves it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from secateurs.graph.rules import contraction, indexing, pointwise, reduction, shape
+from secateurs.graph.trace import Rule
+
+RULES: MappingProxyType[str, Rule] = MappingProxyType(
+    {**pointwise.RULES, **shape.RULES, **contraction.RULES, **reduction.RULES, **indexing.RULES}
+)
+
+
+def rule_for(func: Any) -> Rule | None:
+    """The rule of an ATen operator; what torch itself marks as pointwise needs no entry."""
+    rule = RULES.get(str(func.overloadpacket))
+    if rule is None and torch.Tag.pointwise in func.tags:
+        return pointwise.pointwise
+    return rule

@@ -1,0 +1,184 @@
+"""Operators that multiply and sum: matrix products, convolutions, fused attention."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from torch import Tensor
+
+from secateurs.graph.axes import Axis, MisalignedError, Node, factors, freeze, leaves, size_of, split, tag, unify
+from secateurs.graph.trace import Call, Rule
+from secateurs.types import Weight
+
+
+def _sum_over(call: Call, a: Tensor, along_a: Axis, b: Tensor, along_b: Axis) -> None:
+    """Unify the contracted axis. Removed positions must add nothing: one operand at least must be zero there."""
+    unify(along_a, along_b, f"{call.name} sums over it in two arrangements")
+    for leaf in call.dirty(a) & call.dirty(b) & frozenset(leaves(along_a)):
+        freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
+
+
+def _note_weight(call: Call, tensor: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> None:
+    """Write down a parameter that multiplies an activation, by its own axes."""
+    origin = call.origin(tensor)
+    if origin is not None and origin.name not in call.trace.weights:
+        shape = [0] * tensor.dim()
+        for i, axis in enumerate(origin.order):
+            shape[axis] = tensor.shape[i]
+        call.trace.weights[origin.name] = Weight(
+            origin.name, tuple(shape), tuple(origin.order[d] for d in outputs), tuple(origin.order[d] for d in inputs)
+        )
+
+
+def _tag_product(call: Call, a: Tensor, b: Tensor, batch: Axis) -> None:
+    """Tell layers (one side fixed) from attention (both sides computed)."""
+    fixed = [t for t in (a, b) if call.label(t).fixed]
+    for tensor in fixed:
+        for axis in call.axes(tensor):
+            tag(axis, "linear")
+    if not fixed:
+        tag(batch, "batched")
+        for axis in (*call.axes(a)[-2:], *call.axes(b)[-2:]):
+            tag(axis, "inner")
+
+
+def matmul(call: Call) -> None:
+    """``mm``, ``bmm``, and with a summand ``addmm``, ``baddbmm``; vectors are matrices of one column."""
+    a, b = (t for t in call.args[-2:] if isinstance(t, Tensor))
+    la, lb = call.axes(a), call.axes(b)
+    batch = la[:-2]
+    m = la[-2] if a.dim() > 1 else ()
+    n = lb[-1] if b.dim() > 1 else ()
+    k = la[-1]
+    if batch:
+        unify(batch[0], lb[0], f"{call.name} meets it in two arrangements")
+    _sum_over(call, a, k, b, lb[-2] if b.dim() > 1 else lb[-1])
+    _tag_product(call, a, b, batch[0] if batch else ())
+    if b.dim() == 2:
+        _note_weight(call, b, (1,), (0,))
+    if a.dim() == 2:
+        _note_weight(call, a, (0,), (1,))
+    call.contract(*batch, m, k, n)
+    axes = [*batch, *([m] if a.dim() > 1 else []), *([n] if b.dim() > 1 else [])]
+    both = call.dirty(a) & call.dirty(b)
+    dirty = (call.dirty(a) & frozenset(leaves(m))) | (call.dirty(b) & frozenset(leaves(n))) | both
+    if len(call.args) > 2:
+        dirty |= _add_summand(call, call.args[0], axes)
+    call.give(axes, dirty)
+
+
+def _add_summand(call: Call, summand: Tensor, axes: list[Axis]) -> frozenset[Node]:
+    """Unify a broadcast summand with the product; what it does not carry, it makes dirty."""
+    for mine, axis in zip(reversed(axes), reversed(call.axes(summand)), strict=False):
+        if size_of(axis) != 1:
+            unify(mine, axis, f"{call.name} meets it in two arrangements")
+    carried = call.label(summand).carried()
+    return call.dirty(summand) | frozenset(leaf for axis in axes for leaf in leaves(axis) if leaf not in carried)
+
+
+def convolution(call: Call) -> None:
+    """Any number of spatial dims, strided, dilated, grouped, transposed."""
+    x, weight, bias = call.args[:3]
+    transposed, groups = call.args[6], call.args[8]
+    lx, lw = call.axes(x), call.axes(weight)
+    reason = f"{call.name} meets it in two arrangements"
+    try:
+        if transposed:
+            out = _conv_channels(lx[1], lw[0], lw[1], groups, reason)
+        else:
+            channels_in, out = _grouped_inputs(lx[1], lw[0], lw[1], groups, reason)
+            unify(channels_in, lw[1], reason)
+    except MisalignedError:
+        freeze((*lx[1], *lw[0], *lw[1]), f"{call.name} groups cut across it")
+        out = (Node(call.out.shape[1], f"{call.name} groups cut across it"),)
+    both = call.dirty(x) & call.dirty(weight)
+    for leaf in both & frozenset(leaves(lw[0] if transposed else lw[1])):
+        freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
+    for axis in lw[2:]:
+        freeze(axis, "a kernel position")
+    tag((*lx[1], *out), "conv")
+    kernel = tuple(range(2, weight.dim()))
+    _note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
+    spatial = [(Node(n, "a spatial position"),) for n in call.out.shape[2:]]
+    call.contract(lx[0], *(lx[2:] if transposed else spatial), *lw)
+    dirty = call.dirty(weight)
+    if bias is not None:
+        unify(call.axes(bias)[0], out, reason)
+        dirty |= call.dirty(bias)
+    call.give([lx[0], out, *spatial], dirty)
+
+
+def _grouped_inputs(x: Axis, rows: Axis, columns: Axis, groups: int, reason: str) -> tuple[Axis, Axis]:
+    """The input channels inside a group, and the output axis; the group dim itself is shared by both."""
+    if groups == 1:
+        return x, rows
+    group_in, inside = split(x, groups)
+    group_out, _ = split(rows, groups)
+    unify((group_in,), (group_out,), reason)
+    if size_of(columns) > 1:
+        tag((group_in,), "grouped")
+    return (inside,), rows
+
+
+def _conv_channels(x: Axis, rows: Axis, columns: Axis, groups: int, reason: str) -> Axis:
+    """A transposed convolution: its rows are inputs, its columns the outputs of one group."""
+    unify(x, rows, reason)
+    if groups == 1:
+        return columns
+    group, _ = split(x, groups)
+    if size_of(columns) > 1:
+        tag((group,), "grouped")
+    return (group, *columns)
+
+
+def attention(call: Call) -> None:
+    """Fused ``softmax(q k^T) v``; fewer key-value heads than query heads are shared by groups of queries."""
+    q, k, v = call.args[:3]
+    lq, lk, lv = call.axes(q), call.axes(k), call.axes(v)
+    reason = f"{call.name} meets it in two arrangements"
+    unify(lq[0], lk[0], reason)
+    unify(lk[0], lv[0], reason)
+    unify(lk[1], lv[1], reason)
+    unify(lk[2], lv[2], reason)
+    heads = lq[1]
+    if q.shape[1] != k.shape[1]:
+        lead, trail = split(heads, k.shape[1])
+        tag((trail,), "expanded")
+        heads = (lead,)
+    unify(heads, lk[1], reason)
+    _sum_over(call, q, lq[3], k, lk[3])
+    if call.kwargs.get("scale") is None:
+        freeze(lq[3], "the scale of the attention follows its size")
+    freeze((*lq[2], *lk[2]), "a position of the sequence")
+    mask = call.arg(6, "attn_mask")
+    if isinstance(mask, Tensor):
+        for mine, axis in zip(reversed((lq[0], lq[1], lq[2], lk[2])), reversed(call.axes(mask)), strict=False):
+            if size_of(axis) != 1:
+                unify(mine, axis, reason)
+    tag((*lq[1], *lk[1]), "batched")
+    tag((*lq[3], *lv[3]), "inner")
+    call.contract(lq[0], lq[1], lq[2], lq[3], lk[2])
+    call.contract(lq[0], lq[1], lq[2], lk[2], lv[3])
+    carried = call.label(v).carried()
+    dirty = call.dirty(v) | frozenset(leaf for leaf in leaves(lq[1]) if leaf not in carried)
+    out, *rest = call.outputs()
+    call.give([*lq[:3], lv[3]], dirty, out)
+    for extra in rest:
+        known = [lq[0], lq[1], lq[2]] if extra.shape == out.shape[:3] else [(Node(n),) for n in extra.shape]
+        call.give(known, (node for axis in known for node in factors(axis)), extra)
+
+
+RULES: MappingProxyType[str, Rule] = MappingProxyType(
+    {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot")}
+    | {f"aten.{name}": convolution for name in ("convolution", "_convolution")}
+    | {
+        f"aten._scaled_dot_product_{name}": attention
+        for name in (
+            "flash_attention_for_cpu",
+            "flash_attention",
+            "efficient_attention",
+            "cudnn_attention",
+            "fused_attention_overrideable",
+        )
+    }
+)

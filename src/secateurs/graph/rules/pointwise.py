@@ -1,0 +1,106 @@
+"""Operators that act on each position alone: their operands' axes are unified, broadcast dims aside.
+
+Whether removed positions stay zero is not tabled but tried: the operator is run on a few numbers, zeros where an
+operand is known to be zero and arbitrary values elsewhere.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from secateurs.graph.axes import Axis, Node, freeze, unify
+from secateurs.graph.trace import Call, Rule
+
+SAMPLES = (-1.7, 0.4, 2.3)
+
+
+def pointwise(call: Call) -> None:
+    """Unify the operands position by position."""
+    operands, out = call.inputs(), call.outputs()[0]
+    axes: list[Axis] = []
+    for i, size in enumerate(out.shape):
+        carried = [
+            call.axes(t)[i - out.dim()]
+            for t in operands
+            if t.dim() >= out.dim() - i and t.shape[i - out.dim()] == size and size != 1
+        ]
+        for other in carried[1:]:
+            unify(carried[0], other, f"{call.name} meets it in two arrangements")
+        axes.append(carried[0] if carried else ())
+    call.give(axes, _dirty(call, operands, axes), out)
+
+
+def _dirty(call: Call, operands: list[Tensor], axes: list[Axis]) -> set[Node]:
+    labels = [call.label(t) for t in operands]
+    known = [(label.carried(), label.dirty_leaves()) for label in labels]
+    dirty: set[Node] = set()
+    answers: dict[tuple[bool, ...], bool | None] = {}
+    for leaf in frozenset().union(*(carried for carried, _ in known)):
+        zero = tuple(leaf in carried and leaf not in unclean for carried, unclean in known)
+        if zero not in answers:
+            answers[zero] = _stays_zero(call, zero)
+        if answers[zero] is None:
+            freeze((leaf,), f"{call.name} is undefined where its entries are zero")
+        if not answers[zero]:
+            dirty.add(leaf)
+    return dirty
+
+
+def _stays_zero(call: Call, zero: tuple[bool, ...]) -> bool | None:
+    """Run the operator on numbers: True where the result is zero; None where it is not a number."""
+    pattern = iter(zero)
+
+    def stand_in(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        if next(pattern):
+            return torch.zeros(len(SAMPLES), dtype=x.dtype)
+        return torch.tensor(SAMPLES).to(x.dtype)
+
+    args, kwargs = tree_map(stand_in, (call.args, call.kwargs))
+    if "device" in kwargs:
+        kwargs["device"] = torch.device("cpu")
+    try:
+        result = call.func(*args, **kwargs)
+    except (RuntimeError, TypeError):
+        return False
+    if not isinstance(result, Tensor):
+        return False
+    if result.is_floating_point() and bool(result.isnan().any()):
+        return None
+    return not bool(result.any())
+
+
+def same(call: Call) -> None:
+    """The output is the first operand in every position."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    call.give(label.axes, label.dirty, out)
+    origin = call.origin(source)
+    if origin is not None and out is not source:
+        call.trace.origins[out] = origin
+
+
+def uniform(call: Call) -> None:
+    """A tensor filled with one value: free to shrink, as every position is like another."""
+    out = call.outputs()[0]
+    alike = [t for t in call.inputs() if t.shape == out.shape]  # zeros_like and its kin
+    axes = call.axes(alike[0]) if alike else tuple((Node(n),) for n in out.shape)
+    zero = "zero" in call.name
+    call.give(axes, () if zero else [node for axis in axes for node in axis], out)
+
+
+RULES: MappingProxyType[str, Rule] = MappingProxyType(
+    {f"aten.{name}": same for name in ("clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "dropout")}
+    | {f"aten.{name}": pointwise for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_", "prelu")}
+    | {
+        f"aten.{name}": uniform
+        for name in ("zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like")
+    }
+    | {f"aten.{name}": uniform for name in ("new_zeros", "new_ones", "new_full", "new_empty", "fill_", "zero_")}
+)

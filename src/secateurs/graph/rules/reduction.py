@@ -1,0 +1,173 @@
+"""Operators that take a number from many: sums, means, softmax, norms, pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from torch import Tensor
+
+from secateurs.graph.axes import Axis, MisalignedError, Node, freeze, leaves, size_of, split, tag, unify
+from secateurs.graph.trace import Call, Rule
+
+STATISTIC = "a statistic is taken over it"
+
+
+def _dims(call: Call, source: Tensor) -> list[int]:
+    given = call.arg(1, "dim")
+    if given is None or given == []:
+        return list(range(source.dim()))
+    return [d % source.dim() for d in (given if isinstance(given, list | tuple) else [given])]
+
+
+def _give_reduced(call: Call, source: Tensor, dims: Iterable[int], keeps_zero: bool) -> None:
+    label = call.label(source)
+    dims = set(dims)
+    for out in call.outputs():
+        if out.dim() == source.dim():
+            axes: list[Axis] = [() if d in dims else axis for d, axis in enumerate(label.axes)]
+        else:
+            axes = [axis for d, axis in enumerate(label.axes) if d not in dims]
+        call.give(axes, label.dirty if keeps_zero else _all(axes), out)
+
+
+def _all(axes: Iterable[Axis]) -> list[Node]:
+    return [leaf for axis in axes for leaf in leaves(axis)]
+
+
+def total(call: Call) -> None:
+    """A sum: removed positions add nothing where they are zero."""
+    source = call.inputs()[0]
+    dims = _dims(call, source)
+    dirty = call.dirty(source)
+    for d in dims:
+        for leaf in leaves(call.axes(source)[d]):
+            if leaf in dirty:
+                freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
+    _give_reduced(call, source, dims, keeps_zero=True)
+
+
+def statistic(call: Call) -> None:
+    """Means, maxima, norms: the number of positions, or the zeros themselves, enter the result."""
+    source = call.inputs()[0]
+    dims = _dims(call, source)
+    for d in dims:
+        freeze(call.axes(source)[d], f"{STATISTIC} ({call.name})")
+        tag(call.axes(source)[d], "statistic")
+    _give_reduced(call, source, dims, keeps_zero="exp" not in call.name and "arg" not in call.name)
+
+
+def along(call: Call) -> None:
+    """Softmax, cumulative sums, sorting: the shape stays, one dim is seen as a whole."""
+    source = call.inputs()[0]
+    given = call.arg(2 if "topk" in call.name else 1, "dim", -1)
+    dim = (given if isinstance(given, int) else -1) % source.dim()
+    axes = list(call.axes(source))
+    freeze(axes[dim], f"{STATISTIC} ({call.name})")
+    for out in call.outputs():
+        axes[dim] = axes[dim] if out.shape[dim] == source.shape[dim] else (Node(out.shape[dim], "picked by rank"),)
+        call.give(axes, _all(axes), out)
+
+
+def layer_norm(call: Call) -> None:
+    """Layer and RMS norm: a statistic over the trailing dims, then scale and shift."""
+    source, shape = call.args[0], call.args[1]
+    axes = call.axes(source)
+    normed = axes[len(axes) - len(shape) :]
+    affine = [t for t in call.inputs()[1:] if t.dim() == len(shape)]
+    for tensor in affine:
+        for mine, axis in zip(normed, call.axes(tensor), strict=True):
+            unify(mine, axis, f"{call.name} meets it in two arrangements")
+    for axis in normed:
+        freeze(axis, f"{STATISTIC} ({call.name})")
+        tag(axis, "statistic")
+    shifted = len(affine) > 1
+    out, *rest = call.outputs()
+    call.give(axes, _all(axes) if shifted else call.label(source).dirty, out)
+    for extra in rest:
+        kept = [axes[d] if extra.dim() > d and extra.shape[d] == source.shape[d] else () for d in range(extra.dim())]
+        call.give(kept, _all(kept), extra)
+
+
+def group_norm(call: Call) -> None:
+    """A statistic over the channels inside a group; whole groups may go."""
+    source, groups = call.args[0], call.args[6]
+    axes = call.axes(source)
+    affine = [t for t in call.inputs()[1:] if t.dim() == 1]
+    for tensor in affine:
+        unify(axes[1], call.axes(tensor)[0], f"{call.name} meets it in two arrangements")
+    try:
+        group, inside = split(axes[1], groups)
+        freeze((inside,), f"{STATISTIC} ({call.name})")
+        if inside.size > 1:
+            tag((group,), "grouped")
+    except MisalignedError:
+        freeze(axes[1], f"{call.name} groups cut across it")
+    for axis in axes[2:]:
+        freeze(axis, f"{STATISTIC} ({call.name})")
+    out, *rest = call.outputs()
+    call.give(axes, () if len(affine) > 1 else call.label(source).dirty, out)
+    for extra in rest:
+        call.give([(Node(n, STATISTIC),) for n in extra.shape], out=extra)
+
+
+def batch_norm(call: Call) -> None:
+    """Each channel by itself: scale, shift and running statistics carry the channel."""
+    source = call.args[0]
+    axes = call.axes(source)
+    channel = axes[1]
+    for tensor in call.inputs()[1:]:
+        if tensor.dim() == 1 and tensor.shape[0] == source.shape[1]:
+            unify(channel, call.axes(tensor)[0], f"{call.name} meets it in two arrangements")
+    affine = call.arg(1, "weight") is not None and call.arg(2, "bias") is not None
+    out, *rest = call.outputs()
+    call.give(axes, () if affine else call.label(source).dirty, out)
+    for extra in rest:
+        call.give([channel] if extra.shape == source.shape[1:2] else [(Node(n),) for n in extra.shape], (), extra)
+
+
+def pooling(call: Call) -> None:
+    """Batch and channels pass; spatial positions are new."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    for out in call.outputs():
+        spatial: list[Axis] = [(Node(n, "a spatial position"),) for n in out.shape[2:]]
+        call.give([*label.axes[:2], *spatial], label.dirty, out)
+    for axis in label.axes[2:]:
+        freeze(axis, "a spatial position")
+
+
+def triangle(call: Call) -> None:
+    """The upper or lower triangle of the last two dims."""
+    label = call.label(call.inputs()[0])
+    for axis in label.axes[-2:]:
+        if size_of(axis) > 1:
+            freeze(axis, f"{call.name} tells its positions apart")
+    call.give(label.axes, label.dirty)
+
+
+STATISTICS = (
+    "mean amax amin max min var std var_mean std_mean norm linalg_vector_norm logsumexp prod argmax argmin all any"
+)
+ALONG = "_softmax softmax _safe_softmax _log_softmax log_softmax cumsum cumprod sort topk logcumsumexp"
+POOLS = (
+    "max_pool2d_with_indices max_pool1d max_pool2d max_pool3d max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d "
+    "adaptive_max_pool1d upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
+    "upsample_linear1d _upsample_bilinear2d_aa _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d "
+    "replication_pad2d"
+)
+BATCH_NORMS = (
+    "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit cudnn_batch_norm batch_norm "
+    "miopen_batch_norm _batch_norm_no_update _batch_norm_with_update"
+)
+
+RULES: MappingProxyType[str, Rule] = MappingProxyType(
+    {"aten.sum": total, "aten.nansum": total}
+    | {f"aten.{name}": statistic for name in STATISTICS.split()}
+    | {f"aten.{name}": along for name in ALONG.split()}
+    | {f"aten.{name}": pooling for name in POOLS.split()}
+    | {f"aten.{name}": batch_norm for name in BATCH_NORMS.split()}
+    | {f"aten.{name}": layer_norm for name in ("native_layer_norm", "_fused_rms_norm", "rms_norm")}
+    | {"aten.native_group_norm": group_norm, "aten.tril": triangle, "aten.triu": triangle}
+)

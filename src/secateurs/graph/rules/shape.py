@@ -1,0 +1,215 @@
+"""Operators that move positions and change none: views, permutations, expansion, slices, concatenation, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from torch import Tensor
+
+from secateurs.graph.axes import Axis, MisalignedError, Node, concatenation, cut, freeze, regroup, size_of, split, unify
+from secateurs.graph.trace import Call, Origin, Rule
+
+
+def view(call: Call) -> None:
+    """The same positions in row-major order under other sizes."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    try:
+        call.give(regroup(label.axes, out.shape), label.dirty, out)
+    except MisalignedError:
+        call.give_unknown(f"{call.name} cuts across it")
+
+
+def permuted(call: Call, order: Sequence[int]) -> None:
+    """Dimension i of the output is dimension ``order[i]`` of the input."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    call.give([label.axes[d] for d in order], label.dirty, out)
+    origin = call.origin(source)
+    if origin is not None:
+        call.trace.origins[out] = Origin(origin.name, tuple(origin.order[d] for d in order))
+
+
+def permute(call: Call) -> None:
+    """Dims in a given order."""
+    n = call.inputs()[0].dim()
+    permuted(call, [d % n for d in call.args[1]])
+
+
+def transpose(call: Call) -> None:
+    """Two dims change places."""
+    n = call.inputs()[0].dim()
+    order = list(range(n))
+    a, b = (call.args[1] % n, call.args[2] % n) if len(call.args) > 2 else (0, n - 1)
+    order[a], order[b] = order[b], order[a]
+    permuted(call, order)
+
+
+def expand(call: Call) -> None:
+    """Copies along an expanded dim are a fresh dim: grouped queries come out as (key-value heads) x (queries each)."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    axes: list[Axis] = []
+    fresh: list[Node] = []
+    for i, size in enumerate(out.shape):
+        at = i - out.dim() + source.dim()
+        if at >= 0 and source.shape[at] == size:
+            axes.append(label.axes[at])
+        else:
+            fresh.append(Node(size, events={"expanded"}))
+            axes.append((fresh[-1],))
+    call.give(axes, (*label.dirty, *fresh), out)
+
+
+def repeat(call: Call) -> None:
+    """Tiling: each dim is (copies) x (what was there)."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    axes: list[Axis] = []
+    fresh: list[Node] = []
+    for i, times in enumerate(call.args[1]):
+        at = i - out.dim() + source.dim()
+        fresh.append(Node(times, events={"expanded"}))
+        axes.append((fresh[-1], *(label.axes[at] if at >= 0 else ())))
+    call.give(axes, (*label.dirty, *fresh), out)
+
+
+def select(call: Call) -> None:
+    """One position of a dim by its number: the dim is told apart position by position."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    dim = call.arg(1, "dim", 0) % source.dim()
+    freeze(label.axes[dim], "one of its positions is picked by number")
+    call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty)
+
+
+def unbind(call: Call) -> None:
+    """All positions of one dim, one tensor each."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    dim = call.arg(1, "dim", 0) % source.dim()
+    freeze(label.axes[dim], "its positions are taken apart")
+    for out in call.outputs():
+        call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty, out)
+
+
+def slice_(call: Call) -> None:
+    """A stretch of a dim refines it to a sum; every second position refines it to a product with 2."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    dim = call.arg(1, "dim", 0) % source.dim()
+    size, step = source.shape[dim], call.arg(4, "step", 1)
+    start = call.arg(2, "start") or 0
+    start = min(max(start + size if start < 0 else start, 0), size)
+    axis = label.axes[dim]
+    try:
+        if step == 1:
+            _, tail = cut(axis, start)
+            taken, _ = cut(tail, out.shape[dim])
+        elif size % step == 0 and start < step and out.shape[dim] == size // step:
+            lead, trail = split(axis, size // step)
+            freeze((trail,), "its positions are taken apart by a stride")
+            taken = (lead,)
+        else:
+            raise MisalignedError
+    except MisalignedError:
+        freeze(axis, f"{call.name} cuts across it")
+        taken = (Node(out.shape[dim], f"{call.name} cuts across it"),)
+    axes = [*label.axes[:dim], taken, *label.axes[dim + 1 :]]
+    call.give(axes, label.dirty, out)
+
+
+def split_(call: Call) -> None:
+    """Consecutive stretches of one dim."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    dim = call.arg(2, "dim", 0) % source.dim()
+    rest = label.axes[dim]
+    for out in call.outputs():
+        try:
+            taken, rest = cut(rest, out.shape[dim])
+        except MisalignedError:
+            freeze(label.axes[dim], f"{call.name} cuts across it")
+            taken = (Node(out.shape[dim], f"{call.name} cuts across it"),)
+            rest = (Node(size_of(rest) - out.shape[dim], f"{call.name} cuts across it"),)
+        call.give([*label.axes[:dim], taken, *label.axes[dim + 1 :]], label.dirty, out)
+
+
+def cat(call: Call) -> None:
+    """A sum along one dim; the other dims are unified."""
+    tensors: list[Tensor] = [t for t in call.args[0] if t.numel() or t.dim() > 1]
+    dim = call.arg(1, "dim", 0) % tensors[0].dim()
+    first = call.axes(tensors[0])
+    for tensor in tensors[1:]:
+        for d, axis in enumerate(call.axes(tensor)):
+            if d != dim:
+                unify(first[d], axis, f"{call.name} meets it in two arrangements")
+    axes = list(first)
+    axes[dim] = concatenation([call.axes(t)[dim] for t in tensors])
+    call.give(axes, call.dirty(*tensors))
+
+
+def stack(call: Call) -> None:
+    """Tensors alike, side by side along a new dim."""
+    tensors: list[Tensor] = call.args[0]
+    axes = list(call.axes(tensors[0]))
+    for tensor in tensors[1:]:
+        for mine, other in zip(axes, call.axes(tensor), strict=True):
+            unify(mine, other, f"{call.name} meets it in two arrangements")
+    dim = call.arg(1, "dim", 0) % (len(axes) + 1)
+    axes.insert(dim, (Node(len(tensors), "its positions are stacked one by one"),))
+    call.give(axes, call.dirty(*tensors))
+
+
+def pad(call: Call) -> None:
+    """Constant padding is a sum with fixed borders."""
+    source, amounts = call.inputs()[0], call.args[1]
+    label = call.label(source)
+    axes = list(label.axes)
+    value = call.arg(2, "value", 0) or 0
+    border: list[Node] = []
+    for i in range(len(amounts) // 2):
+        before, after = amounts[2 * i], amounts[2 * i + 1]
+        d = source.dim() - 1 - i
+        if before < 0 or after < 0:
+            call.give_unknown(f"{call.name} cuts it")
+            return
+        sides = [Node(n, "a padding of constant width") for n in (before, after)]
+        border += sides
+        axes[d] = concatenation([(sides[0],), axes[d], (sides[1],)])
+    call.give(axes, (*label.dirty, *(border if value else ())))
+
+
+def reordered(call: Call) -> None:
+    """Positions of some dims change places; those dims are frozen, the others pass."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    dims = call.arg(2 if "roll" in call.name else 1, "dims", ()) or range(source.dim())
+    for d in dims:
+        freeze(label.axes[d], f"{call.name} reorders its positions")
+    call.give(label.axes, label.dirty)
+
+
+RULES: MappingProxyType[str, Rule] = MappingProxyType(
+    {f"aten.{name}": view for name in ("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze")}
+    | {
+        "aten.flatten": view,
+        "aten.unflatten": view,
+        "aten.permute": permute,
+        "aten.transpose": transpose,
+        "aten.t": transpose,
+        "aten.expand": expand,
+        "aten.repeat": repeat,
+        "aten.select": select,
+        "aten.unbind": unbind,
+        "aten.slice": slice_,
+        "aten.split": split_,
+        "aten.split_with_sizes": split_,
+        "aten.cat": cat,
+        "aten.stack": stack,
+        "aten.constant_pad_nd": pad,
+        "aten.flip": reordered,
+        "aten.roll": reordered,
+    }
+)

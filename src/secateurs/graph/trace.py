@@ -1,0 +1,230 @@
+"""Trace a network by running it: one forward pass under a dispatch mode that sees every ATen operator.
+
+Whatever runs can be traced; control flow is no problem, as the operators arrive with the very parameter tensors as
+arguments. Each tensor gets a label (its axes), each operator's rule unifies the labels of what enters and leaves it. An
+operator without a rule freezes the dims that it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from secateurs.graph.axes import Axis, Node, freeze, leaves
+from secateurs.types import Inputs, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the trace knows of a tensor.
+
+    Args:
+        axes: One axis for each tensor dimension.
+        dirty: Leaves whose removed positions may hold something other than zero here, once the removed entries of every
+            parameter are zero. A sum over such a leaf would see the difference.
+        fixed: Whether it follows from parameters and constants alone, whatever the inputs.
+    """
+
+    axes: tuple[Axis, ...]
+    dirty: frozenset[Node] = frozenset()
+    fixed: bool = False
+
+    def dirty_leaves(self) -> frozenset[Node]:
+        """The dirty leaves as they are now, after the refinements since."""
+        return frozenset(leaves(self.dirty))
+
+    def carried(self) -> frozenset[Node]:
+        """All leaves of all axes."""
+        return frozenset(leaf for axis in self.axes for leaf in leaves(axis))
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """A product summed over an axis: multiply-accumulates = the product of the sizes of these axes."""
+
+    operator: str
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The parameter that a tensor is a transposed view of: dimension i of the view is axis ``order[i]`` of it."""
+
+    name: str
+    order: tuple[int, ...]
+
+
+Rule = Callable[["Call"], None]
+
+
+@dataclass
+class Trace:
+    """Everything a forward pass told."""
+
+    labels: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
+    contractions: list[Contraction] = field(default_factory=list)
+    weights: dict[str, Weight] = field(default_factory=dict)
+    origins: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
+    unknown: set[str] = field(default_factory=set)
+
+    def label(self, tensor: Tensor) -> Label:
+        """The label of a tensor; one never seen was made outside the network's own arithmetic."""
+        found = self.labels[tensor] if tensor in self.labels else None
+        if found is None:
+            axes = tuple((Node(n, "its values are made in the forward pass"),) for n in tensor.shape)
+            found = Label(axes, fixed=True)
+            self.labels[tensor] = found
+        assert isinstance(found, Label)
+        return found
+
+
+@dataclass
+class Call:
+    """One operator call, as a rule sees it."""
+
+    trace: Trace
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.func.overloadpacket)
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument, however it was passed."""
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+    def label(self, tensor: Tensor) -> Label:
+        return self.trace.label(tensor)
+
+    def axes(self, tensor: Tensor) -> tuple[Axis, ...]:
+        return self.label(tensor).axes
+
+    def dirty(self, *tensors: Tensor) -> frozenset[Node]:
+        """The leaves that are dirty in any of these tensors."""
+        return frozenset().union(*(self.label(t).dirty_leaves() for t in tensors))
+
+    def origin(self, tensor: Tensor) -> Origin | None:
+        """The parameter that a tensor is a transposed view of, if it is one."""
+        found = self.trace.origins[tensor] if tensor in self.trace.origins else None
+        return found if isinstance(found, Origin) else None
+
+    def inputs(self) -> list[Tensor]:
+        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
+
+    def outputs(self) -> list[Tensor]:
+        return [t for t in tree_leaves(self.out) if isinstance(t, Tensor)]
+
+    def give(self, axes: Sequence[Axis], dirty: Iterable[Node] = (), out: Tensor | None = None) -> None:
+        """Label an output (the only one unless named)."""
+        out = self.outputs()[0] if out is None else out
+        fixed = all(self.label(t).fixed for t in self.inputs())
+        self.trace.labels[out] = Label(tuple(axes), frozenset(dirty), fixed)
+        if out._base is not None and any(t is out for t in self.inputs()):  # written in place, through a view
+            base = self.label(out._base)
+            self.trace.labels[out._base] = Label(base.axes, base.carried(), base.fixed and fixed)
+
+    def contract(self, *axes: Axis) -> None:
+        """Count the multiply-accumulates of a contraction over these axes."""
+        self.trace.contractions.append(Contraction(self.name, axes))
+
+    def give_unknown(self, reason: str) -> None:
+        """Freeze what enters; what leaves is new and frozen."""
+        for tensor in self.inputs():
+            for axis in self.axes(tensor):
+                freeze(axis, reason)
+        seen = {id(t) for t in self.inputs()}
+        for out in self.outputs():
+            if id(out) not in seen:
+                self.give([(Node(n, reason),) for n in out.shape], out=out)
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs every operator, then lets its rule label what came out."""
+
+    def __init__(self, trace: Trace, rules: Callable[[Any], Rule | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = trace
+        self.rules = rules
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        call = Call(self.trace, func, args, kwargs or {}, out)
+        rule = self.rules(func)
+        if rule is None:
+            self.trace.unknown.add(call.name)
+            call.give_unknown(f"operator {call.name} has no rule")
+        else:
+            rule(call)
+        return out
+
+
+def state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer once, by its first name; buffers that are not saved included."""
+    seen: set[int] = set()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
+
+
+def results(out: Any) -> Iterator[Tensor]:
+    """The tensors that a network returns; opaque objects, such as a cache, are state and no result."""
+    if isinstance(out, Tensor):
+        yield out
+    elif isinstance(out, Mapping):
+        yield from results(tuple(out.values()))
+    elif isinstance(out, tuple | list):
+        for item in out:
+            yield from results(item)
+
+
+def forward(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+    """One forward pass in evaluation mode without gradients, on the model's device; the model is left as it was."""
+    training = [module for module in model.modules() if module.training]
+    device = next((t.device for _, t in state(model)), torch.device("cpu"))
+    inputs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
+    model.eval()
+    try:
+        with torch.no_grad():
+            out = model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+        return tuple(results(out))
+    finally:
+        for module in training:
+            module.training = True
+
+
+def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], Rule | None]) -> None:
+    """Trace one forward pass; the model is left as it was."""
+    for name, tensor in state(model):
+        trace.labels[tensor] = Label(tuple((Node(n),) for n in tensor.shape), fixed=True)
+        trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
+
+    def mark(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            x = x.view_as(x)  # a fresh object, should the user pass a parameter or one tensor twice
+            trace.labels[x] = Label(tuple((Node(n, "an input of the model"),) for n in x.shape))
+        return x
+
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the whole layer
+    try:
+        with Tracer(trace, rules):
+            for out in forward(model, tree_map(mark, inputs)):
+                for axis in trace.label(out).axes:
+                    freeze(axis, "an output of the model")
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
