@@ -22,12 +22,12 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures"},
-    {"evidence", "surgery"},
+    {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures", "repair"},
+    {"archive", "evidence", "surgery"},
     {"recipe"},
     {"prune"},
     {"search", "deploy", "tasks", "report"},
-    {"testing"},
+    {"job", "testing"},
     {"cli"},
     {"__main__"},
 )
