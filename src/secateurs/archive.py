@@ -1,0 +1,210 @@
+"""A network's tensors, a plan and its repairs as safetensors, and back: exact, without pickle, without the tracer.
+
+What a file holds is data alone; reading one runs no code. An artifact and a search that can be resumed are both written
+with what stands here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from errno import ENOSPC
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from secateurs.repair import Repair
+from secateurs.types import Plan, SecateursError
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """Every tensor of a network, once.
+
+    Args:
+        tensors: Qualified name -> parameter or buffer, on the CPU; a tied tensor under its first name only. Buffers
+            that ``state_dict`` leaves out are here too: pruning may have changed their shape.
+        ties: Every other name of a tied tensor -> its first name.
+        passing: The buffers that ``state_dict`` leaves out; a newer version of the network's code may lack them.
+    """
+
+    tensors: Mapping[str, Tensor]
+    ties: Mapping[str, str]
+    passing: frozenset[str] = frozenset()
+
+
+def read_state(model: nn.Module) -> State:
+    """Take every tensor of a network (no copies, where they lie on the CPU already)."""
+    tensors: dict[str, Tensor] = {}
+    ties: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for name, _, tensor in _slots(model):
+        if id(tensor) in first:
+            ties[name] = first[id(tensor)]
+        else:
+            first[id(tensor)] = name
+            tensors[name] = tensor.detach().cpu().contiguous()
+    return State(tensors, ties, _passing(model))
+
+
+def give_state_(model: nn.Module, state: State) -> None:
+    """Give every parameter and buffer its stored tensor, whatever its shape; tied names share one tensor again.
+
+    Args:
+        model: Changed in place; ``requires_grad`` stays as it is.
+        state: Of a network with the same names.
+
+    Raises:
+        SecateursError: A tensor of the model is not stored, or a stored one has no place in the model.
+    """
+    slots = list(_slots(model))
+    _check_names({name for name, _, _ in slots}, state, _passing(model))
+    given: dict[str, Tensor] = {}
+    used: set[int] = set()
+    for name, module, old in slots:
+        source = state.ties.get(name, name)
+        if source not in state.tensors:
+            continue
+        if source not in given:
+            given[source] = _filled(old, state.tensors[source], fresh=id(old) in used)
+            used.add(id(old))
+        holder: dict[str, Any] = module._parameters if isinstance(old, nn.Parameter) else module._buffers
+        holder[name.rpartition(".")[2]] = given[source]
+
+
+def _slots(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """Every place that holds a tensor, tied ones included: qualified name, module, tensor."""
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for held in (module._parameters, module._buffers):
+            for key, tensor in held.items():
+                if tensor is not None:
+                    yield f"{prefix}.{key}" if prefix else key, module, tensor
+
+
+def _passing(model: nn.Module) -> frozenset[str]:
+    return frozenset(
+        f"{prefix}.{key}" if prefix else key
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for key in module._non_persistent_buffers_set
+    )
+
+
+def _check_names(have: set[str], state: State, passing: frozenset[str]) -> None:
+    stored = {*state.tensors, *state.ties}
+    missing = sorted(have - stored - passing)
+    surplus = sorted(stored - have - state.passing)
+    if missing or surplus:
+        lacking = "the weights lack" if missing else "the network has no place for"
+        raise SecateursError(f"{lacking} {(missing or surplus)[0]}: they belong to a network that is built otherwise")
+
+
+def _filled(old: Tensor, stored: Tensor, *, fresh: bool) -> Tensor:
+    """The tensor object for a place: a parameter stays the same object where it can, so that who holds it sees it."""
+    tensor = stored.to(old.device if old.device.type != "meta" else "cpu")
+    if not isinstance(old, nn.Parameter):
+        return tensor.clone()
+    if fresh or old.is_meta or old.dtype != tensor.dtype:
+        return nn.Parameter(tensor.clone(), requires_grad=old.requires_grad)
+    old.data = tensor.clone()
+    old.grad = None
+    return old
+
+
+# ------------------------------------------------------------------------------------------------------------- plans
+
+
+def pack_plan(plan: Plan) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Eight units to a byte: group name -> ``uint8``, and group name -> number of units."""
+    packed = {name: torch.from_numpy(np.packbits(keep.cpu().numpy())) for name, keep in plan.keep.items()}
+    return packed, {name: keep.numel() for name, keep in plan.keep.items()}
+
+
+def unpack_plan(packed: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Plan:
+    """The plan that ``pack_plan`` packed, groups in the order of ``sizes``."""
+    keep = {n: torch.from_numpy(np.unpackbits(packed[n].numpy(), count=size)).bool() for n, size in sizes.items()}
+    return Plan(keep)
+
+
+def pack_repairs(repairs: Iterable[Repair]) -> list[dict[str, Any]]:
+    """As JSON takes them."""
+    return [asdict(repair) for repair in repairs]
+
+
+def unpack_repairs(packed: Iterable[Mapping[str, Any]]) -> tuple[Repair, ...]:
+    """The repairs that ``pack_repairs`` packed."""
+    return tuple(
+        Repair(r["module"], r["attribute"], r["value"] if isinstance(r["value"], int) else tuple(r["value"]))
+        for r in packed
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Metadata) -> None:
+    """Write one safetensors file and see it on the disk.
+
+    Args:
+        path: Overwritten where it exists.
+        tensors: Name -> tensor.
+        metadata: Name -> anything JSON takes.
+
+    Raises:
+        OSError: It cannot be written; ``errno`` is ENOSPC where the disk is full.
+        SecateursError: A tensor is of a kind that safetensors does not hold.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(_unshared(tensors), path, metadata={name: json.dumps(value) for name, value in metadata.items()})
+    except SafetensorError as error:  # it says what the operating system said in words, without an errno
+        text = str(error)
+        raise OSError(ENOSPC if "os error 28" in text or "No space left" in text else 0, text, str(path)) from error
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise SecateursError(f"{path.name}: these weights cannot be stored as safetensors: {error}") from error
+    path.chmod(mode)  # safetensors writes a temporary file for its owner alone and renames it
+    sync(path)
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that overlap in memory without being tied are written one by one."""
+    seen: set[int] = set()
+    owned = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+        owned[name] = tensor if whole and storage not in seen else tensor.clone()
+        seen.add(storage)
+    return owned
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``write_tensors`` wrote: the tensors, and the metadata.
+
+    Raises:
+        SecateursError: The file is not there, or is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise SecateursError(f"{path} cannot be read ({error}): it was cut short, or is no safetensors file") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on the disk, so that a rename after it never shows half a file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
