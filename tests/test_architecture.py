@@ -22,7 +22,18 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures", "repair"},
+    {
+        "graph",
+        "structures",
+        "criteria",
+        "allocations",
+        "schedules",
+        "recoveries",
+        "select",
+        "measures",
+        "names",
+        "repair",
+    },
     {"archive", "evidence", "surgery"},
     {"recipe"},
     {"prune"},
