@@ -1,0 +1,61 @@
+"""Inputs that a network can be run on where the user gave none: of a stated shape, or from its own config."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateurs.types import Inputs, SecateursError
+
+
+def of_shape(shape: str) -> Inputs:
+    """Random floats of these shapes, one tensor for each positional argument of the forward.
+
+    Args:
+        shape: ``1x3x32x32``; several arguments are separated by commas.
+
+    Raises:
+        SecateursError: Not a shape.
+    """
+    parts = shape.lower().replace(" ", "").split(",")
+    if not all(re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", part) for part in parts):
+        raise SecateursError(f"'{shape}' is not a shape; write sizes joined by x, e.g. 1x3x32x32")
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn([int(n) for n in part.split("x")], generator=generator) for part in parts)
+
+
+def of_config(model: nn.Module) -> Inputs:
+    """What a transformers model says about its own inputs.
+
+    Args:
+        model: Any network.
+
+    Raises:
+        SecateursError: It says nothing; a shape or a task must be given.
+    """
+    config: Any = getattr(model, "config", None)
+    dummies: Any = getattr(model, "dummy_inputs", None)
+    main = getattr(model, "main_input_name", None)
+    if dummies is not None and main == "input_ids":
+        return dict(dummies)
+    side = _first(config, "image_size")
+    if main == "pixel_values" and side is not None:
+        height, width = side if isinstance(side, list | tuple) else (side, side)
+        channels = _first(config, "num_channels") or 3
+        return {main: torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))}
+    raise SecateursError(
+        f"{type(model).__name__} does not say what its inputs are; give --shape, e.g. 1x3x32x32, or --task"
+    )
+
+
+def _first(config: Any, name: str) -> Any:
+    """A field of a config, or of the one part of it that has the field."""
+    if hasattr(config, name):
+        return getattr(config, name)
+    parts = [
+        part for part in getattr(config, "__dict__", {}).values() if hasattr(part, "to_dict") and hasattr(part, name)
+    ]
+    return getattr(parts[0], name) if len(parts) == 1 else None

@@ -1,0 +1,71 @@
+"""What a network is made of: its dims, who carries them, why some cannot shrink, and what each costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from secateurs.graph import trace
+from secateurs.types import Dim, Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a dim costs, counted from the trace.
+
+    Args:
+        dim: The dim.
+        unit_macs: Multiply-accumulates that one position less saves.
+        unit_parameters: Parameters that one position less saves.
+        macs: Multiply-accumulates that every position together takes part in.
+        parameters: Parameters that carry it.
+    """
+
+    dim: Dim
+    unit_macs: int
+    unit_parameters: int
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A network taken apart.
+
+    Args:
+        costs: One per dim, in the order of the parameters that carry them.
+        macs: Of one forward pass on the example inputs.
+        parameters: Of the whole network, tied ones once.
+        unknown: Operators the tracer has no rule for; what they touch is frozen.
+    """
+
+    costs: tuple[Cost, ...]
+    macs: int
+    parameters: int
+    unknown: tuple[str, ...]
+
+
+def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
+    """Trace a network and price its dims.
+
+    Args:
+        model: Any network that runs.
+        example_inputs: Arguments of its forward; the MACs are of this batch.
+
+    Raises:
+        SecateursError: The forward pass fails on these inputs.
+    """
+    graph = trace(model, example_inputs)
+    macs, parameters = graph.macs(), graph.parameters()
+    costs = tuple(
+        Cost(
+            dim,
+            graph.saving(name, "macs"),
+            graph.saving(name, "parameters"),
+            macs - graph.macs({name: 0}),
+            parameters - graph.parameters({name: 0}),
+        )
+        for name, dim in graph.dims.items()
+    )
+    return Inspection(costs, macs, parameters, tuple(sorted(graph.unknown)))

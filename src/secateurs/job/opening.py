@@ -1,0 +1,218 @@
+"""What the user names, opened: a network by directory, hub name or function; a task by name or function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateurs.deploy import Build, Function, Transformers, load, read_build
+from secateurs.names import call, function, is_function
+from secateurs.types import SecateursError, Task
+
+CLASSIFIER = "ForSequenceClassification"
+"""How transformers ends the names of its classes that classify texts."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network, and what belongs to it.
+
+    Args:
+        name: What the user called it.
+        model: In evaluation mode, on the CPU.
+        builder: The function that builds it; None for a model of a library, which is built from its class and config.
+        tokenizer: Where there is one.
+    """
+
+    name: str
+    model: nn.Module
+    builder: str | None = None
+    tokenizer: Any = None
+
+    @contextmanager
+    def build(self) -> Iterator[Build]:
+        """How the network is made anew in another process; files that go with it exist while the body runs."""
+        if self.builder is not None:
+            yield Function(self.builder).anchored()
+            return
+        with TemporaryDirectory(prefix="secateurs-") as directory:
+            if self.tokenizer is not None:
+                self.tokenizer.save_pretrained(directory)
+            yield Transformers.of(self.model, directory)
+
+
+@dataclass(frozen=True)
+class TaskName:
+    """A task as the user names it: plain data, so that another process can open the same one.
+
+    Args:
+        name: ``mnist``, ``text``, ``glue/<task>`` or ``module:function``.
+        options: Fields of ``TextData``, for a task of texts.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+def open_model(name: str, weights: str | None = None, trusted: Collection[str] = ()) -> Opened:
+    """Open a network.
+
+    Args:
+        name: An artifact's directory, a transformers directory or hub name, or ``module:function``, which builds it.
+        weights: A safetensors or PyTorch file with the state of a network that a function builds.
+        trusted: Functions that may be run to build an artifact; one that comes with secateurs always may.
+
+    Raises:
+        SecateursError: No such model, or one that cannot be loaded.
+    """
+    if is_function(name):
+        return Opened(name, _built(name, weights), name)
+    if weights is not None:
+        raise SecateursError(f"weights go with a function that builds the network; {name} brings its own")
+    if (Path(name) / "manifest.json").is_file():
+        return _artifact(Path(name), trusted)
+    from secateurs.tasks.pretrained import load_classifier
+
+    model, tokenizer = load_classifier(name)
+    made = (getattr(model.config, "architectures", None) or [""])[0]
+    if not made.endswith(CLASSIFIER):
+        raise SecateursError(
+            f"{name} is {made or 'a model'} without a classifier; make one with: secateurs finetune {name}"
+        )
+    return Opened(name, model, tokenizer=tokenizer)
+
+
+def _built(name: str, weights: str | None) -> nn.Module:
+    model = call(name)
+    if not isinstance(model, nn.Module):
+        raise SecateursError(f"{name} returned {type(model).__name__}, not a torch.nn.Module")
+    if weights is not None:
+        try:
+            model.load_state_dict(_state(weights))
+        except RuntimeError as error:
+            raise SecateursError(f"{weights} is not the state of {name}: {error}") from error
+    return model.cpu().eval()
+
+
+def _state(file: str) -> Mapping[str, Any]:
+    if not Path(file).is_file():
+        raise SecateursError(f"no file {file}; give the weights as a safetensors or PyTorch file")
+    try:
+        if file.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        state: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        return state
+    except OSError:
+        raise
+    except Exception as error:  # each format fails in its own way
+        raise SecateursError(f"{file} holds no weights that can be read: {error}") from error
+
+
+def _artifact(directory: Path, trusted: Collection[str]) -> Opened:
+    build = read_build(directory)
+    if isinstance(build, Function):
+        return Opened(str(directory), load(directory, _allowed(directory, build, trusted)), build.target)
+    tokenizer = None
+    if build is not None and any(directory.glob("tokenizer*")):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(str(directory))
+    return Opened(str(directory), load(directory), tokenizer=tokenizer)
+
+
+def _allowed(directory: Path, build: Function, trusted: Collection[str]) -> Callable[[], nn.Module] | None:
+    """The function an artifact names, where the user named it too; None where it comes with secateurs."""
+    if build.target in {Function(name).anchored().target for name in trusted}:
+        return partial(function(build.target), **build.arguments)
+    if not build.target.startswith("secateurs.tasks."):
+        raise SecateursError(
+            f"{directory} is built by {build.target}, which is code to run: allow it by --build {build.target}"
+        )
+    return None
+
+
+def open_layout(name: str, trusted: Collection[str] = ()) -> nn.Module:
+    """Open a network for its shape alone: a transformers directory needs a config, but no weights.
+
+    Args:
+        name: As ``open_model`` takes it.
+        trusted: As ``open_model`` takes it.
+
+    Raises:
+        SecateursError: No such model.
+    """
+    if is_function(name) or (Path(name) / "manifest.json").is_file():
+        return open_model(name, trusted=trusted).model
+    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+        raise SecateursError(f"{name} is no model: there is no config.json and no manifest.json in it")
+    try:
+        import transformers
+    except ImportError as error:
+        raise SecateursError("transformers models need: pip install 'secateurs[transformers]'") from error
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        made = getattr(transformers, (config.architectures or [""])[0], None)
+        default: Any = transformers.AutoModel
+        model: nn.Module = made(config) if made else default.from_config(config)
+    except Exception as error:  # each model's config fails in its own way
+        raise SecateursError(f"{name} is no model that transformers can build: {_first_line(error)}") from error
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def open_task(task: TaskName, opened: Opened) -> Task:
+    """Open a task.
+
+    Args:
+        task: What the user calls it.
+        opened: The network it is for; a task of texts takes its tokenizer and its classes.
+
+    Raises:
+        SecateursError: No such task, or its data cannot be used.
+    """
+    if is_function(task.name):
+        made = call(task.name)
+        if not isinstance(made, Task):
+            raise SecateursError(f"{task.name} returned {type(made).__name__}, not a secateurs.Task")
+        return made
+    if task.name == "mnist":
+        from secateurs.tasks.mnist import mnist
+
+        return mnist()
+    return _texts(task, opened)
+
+
+def _texts(task: TaskName, opened: Opened) -> Task:
+    from secateurs.tasks.text_classification import TextData, glue, text_classification
+
+    if task.name == "text":
+        missing = [name for name in ("train", "evaluation") if not task.options.get(name)]
+        if missing:
+            raise SecateursError(f"task text needs --{missing[0]}-file: a parquet, csv or jsonl file")
+        data = TextData(**task.options)
+    elif task.name.startswith("glue/"):
+        data = glue(task.name, **task.options)
+    else:
+        raise SecateursError(f"no task '{task.name}'; give mnist, text, glue/sst2, glue/cola or file.py:function")
+    if opened.tokenizer is None:
+        raise SecateursError(f"task {task.name} needs a model with a tokenizer, and {opened.name} has none")
+    return text_classification(opened.model, opened.tokenizer, data)

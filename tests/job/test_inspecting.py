@@ -1,0 +1,25 @@
+"""What a dim is said to cost is what taking it away saves."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from secateurs.job.inspecting import inspect
+
+
+def test_costs_of_an_mlp_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+    found = inspect(model, (torch.randn(2, 5),))
+    (hidden,) = [cost for cost in found.costs if cost.dim.frozen is None]
+    assert hidden.dim.size == 7
+    assert (hidden.unit_macs, hidden.macs) == (2 * (5 + 3), 2 * 7 * (5 + 3))
+    assert (hidden.unit_parameters, hidden.parameters) == (5 + 1 + 3, 7 * (5 + 1 + 3))
+    assert (found.macs, found.parameters) == (2 * 7 * 8, 5 * 7 + 7 + 7 * 3 + 3)
+    assert found.unknown == ()
+
+
+def test_frozen_dims_say_why() -> None:
+    found = inspect(nn.Linear(4, 2), (torch.randn(1, 4),))
+    assert found.costs
+    assert all(cost.dim.frozen for cost in found.costs)
