@@ -7,9 +7,11 @@ that on its own only for the networks that come with secateurs.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -120,9 +122,10 @@ class Function:
         try:
             module = _file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
             function: Callable[..., Any] = getattr(module, name)
-        except (ImportError, OSError, AttributeError, ValueError) as error:
+        except Exception as error:  # importing runs the user's code, which can fail in any way
+            why = f"{type(error).__name__}: {error}"
             raise SecateursError(
-                f"cannot import {self.target!r} ({error}): write package.module:function or path/to/file.py:function"
+                f"cannot import {self.target!r} ({why}): write package.module:function or path/to/file.py:function"
             ) from error
         return function
 
@@ -145,11 +148,17 @@ class Function:
 
 
 def _file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # a dataclass in the file looks for its module there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -70,13 +71,21 @@ def digest(path: Path) -> dict[str, Any]:
 
 
 def describe(build: Build | None) -> dict[str, Any] | None:
-    """A build as the manifest has it; the config of a transformers model lies in its own file."""
+    """A build as the manifest has it; the config of a transformers model lies in its own file.
+
+    Raises:
+        SecateursError: An argument of a function is nothing that JSON takes.
+    """
     if build is None:
         return None
     if isinstance(build, Transformers):
         return {"transformers": {"architecture": build.architecture, "attention": build.attention}}
     function = build.anchored()
-    return {"function": {"target": function.target, "arguments": plain(function.arguments)}}
+    try:
+        arguments = json.loads(json.dumps(dict(function.arguments), default=os.fspath, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SecateursError(f"{build.target}: its arguments must be plain values to be written: {error}") from error
+    return {"function": {"target": function.target, "arguments": arguments}}
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:

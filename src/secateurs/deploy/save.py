@@ -62,15 +62,15 @@ def save(
     taken = RESERVED & set(manifest)
     if taken:
         raise SecateursError(f"the manifest's key {min(taken)!r} is written by save itself: name yours otherwise")
+    about = {"format": FORMAT, "versions": versions(), **plain(manifest), "build": describe(build)}
     with _aside(directory) as partial:
         _write_network(partial, pruned)
         (partial / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
         if isinstance(build, Transformers):
             _write_json(partial / CONFIG, build.config)
             _copy(build.files, partial)
-        document = {"format": FORMAT, "versions": versions(), **plain(manifest), "build": describe(build)}
         files = {path.name: digest(path) for path in sorted(partial.iterdir())}
-        _write_json(partial / MANIFEST, {**document, "files": files})
+        _write_json(partial / MANIFEST, {**about, "files": files})
 
 
 def _write_network(directory: Path, pruned: Pruned) -> None:

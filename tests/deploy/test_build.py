@@ -1,0 +1,73 @@
+"""A build makes the dense network anew, and runs nobody else's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from secateurs.deploy import Function, Transformers
+from secateurs.types import SecateursError
+
+CONFIG = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6, "vocab_size": 11}
+
+
+def test_a_function_of_a_module_and_of_a_file(tmp_path: Path) -> None:
+    assert isinstance(Function("torch.nn:Linear", {"in_features": 2, "out_features": 3})(), nn.Linear)
+    (tmp_path / "net.py").write_text("from torch import nn\ndef make(width):\n    return nn.Linear(width, 1)\n")
+    made = Function(f"{tmp_path}/net.py:make", {"width": 5})()
+    assert isinstance(made, nn.Linear) and made.in_features == 5
+
+
+@pytest.mark.parametrize("target", ["nowhere:f", "torch.nn:Nothing", "missing.py:f", "torch.nn", ":f", ""])
+def test_what_cannot_be_imported_is_named(target: str) -> None:
+    with pytest.raises(SecateursError, match="cannot import"):
+        Function(target).resolve()
+
+
+def test_a_function_must_return_a_module() -> None:
+    with pytest.raises(SecateursError, match="returned int"):
+        Function("builtins:int")()
+
+
+@pytest.mark.parametrize("target", ["os:system", "secateurs.recipe:part", "secateurs.tasks:nn", "secateurs.types:Plan"])
+def test_only_builders_that_come_with_secateurs_are_ours(target: str) -> None:
+    assert not Function(target).ours
+
+
+def test_transformers_class_and_config() -> None:
+    transformers = pytest.importorskip("transformers")
+    model = transformers.BertModel(transformers.BertConfig(**CONFIG, attn_implementation="eager"))
+    build = Transformers.of(model)
+    made = build()
+    assert type(made) is transformers.BertModel
+    assert made.config._attn_implementation == "eager"
+    assert {n: p.shape for n, p in made.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["BertConfig", "Nothing", "pipeline", "PretrainedConfig"])
+def test_only_models_are_classes_to_build(name: str) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(SecateursError, match=name):
+        Transformers(name, CONFIG)()
+
+
+def test_attention_fetched_from_elsewhere_is_refused() -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(SecateursError, match="somebody/kernel"):
+        Transformers("BertModel", CONFIG, attention="somebody/kernel")()
+    made = Transformers("BertModel", {**CONFIG, "_attn_implementation": "somebody/kernel"})()
+    assert made.config._attn_implementation in {"sdpa", "eager"}
+
+
+def test_a_class_of_ones_own_is_not_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+
+    class BertModel(transformers.BertModel):  # type: ignore[misc]
+        pass
+
+    with pytest.raises(SecateursError, match="your own"):
+        Transformers.of(BertModel(transformers.BertConfig(**CONFIG)))
+    with pytest.raises(SecateursError, match="Linear"):
+        Transformers.of(nn.Linear(1, 1))
