@@ -92,3 +92,11 @@ def test_snippet_imports_resolve(name: str, text: str) -> None:
             home = import_module(node.module)
             for alias in node.names:
                 assert hasattr(home, alias.name) or find_spec(f"{node.module}.{alias.name}"), alias.name
+
+
+@pytest.mark.parametrize("text", [text for _, text in blocks("yaml")])
+def test_recipes_on_the_pages_load(text: str) -> None:
+    from secateurs import Recipe
+
+    recipe = Recipe.from_yaml(text)
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
