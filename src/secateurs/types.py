@@ -300,7 +300,8 @@ class Allocation(Protocol):
     ``costs`` maps a group's name to the cost of one of its units (in the allocation's currency).
     """
 
-    currency: str
+    @property
+    def currency(self) -> str: ...
 
     def __call__(
         self, groups: Sequence[Group], scores: Scores, sparsity: float, costs: Mapping[str, float]

@@ -1,0 +1,1 @@
+"""How much from where: scores and costs -> units kept per block."""

@@ -1,0 +1,37 @@
+"""The same share of every layer: a block of b units loses ``ceil(S b)``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from secateurs.types import Counts, Group, Scores, SecateursError
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every block of every group loses the same fraction of its units, rounded up to whole units.
+
+    Whatever a unit costs, each group loses at least the fraction asked for, so the whole does.
+
+    Raises:
+        SecateursError: The sparsity is outside [0, 1), or would leave a block without a unit.
+    """
+
+    currency: ClassVar[str] = "units"
+
+    def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, costs: Mapping[str, float]) -> Counts:
+        if not 0 <= sparsity < 1:
+            raise SecateursError(f"uniform: sparsity must be in [0, 1), got {sparsity}")
+        counts = {}
+        for group in groups:
+            # 0.3 * 10 is a little more than 3 in floating point; it must not cost a fourth unit.
+            counts[group.name] = group.block - math.ceil(sparsity * group.block - 1e-9 * group.block)
+            if counts[group.name] < 1:
+                raise SecateursError(
+                    f"uniform: sparsity {sparsity:g} leaves none of the {group.block} units of a block of "
+                    f"{group.name}; ask for at most {1 - 1 / group.block:g}, or keep it out of the structure"
+                )
+        return counts

@@ -1,0 +1,1 @@
+"""What a unit is worth: rows of weights, gradients and activation norms -> scores, higher = keep."""

@@ -1,0 +1,33 @@
+"""Small weights matter little: L1 or L2 norm (Han et al. 2015 for weights, Li et al. 2017 for filters)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from secateurs.types import Need, Rows
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Norm of all elements of a unit, in all of its members: ``(sum |w|^p)^(1/p)``.
+
+    Nothing is divided by the number of elements: a unit with more weights weighs more. Where layers of different sizes
+    are ranked together, the allocation normalises.
+
+    Args:
+        p: 1 for the sum of absolute values, 2 for the Euclidean norm.
+    """
+
+    p: Literal[1, 2] = 2
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"weight"})
+
+    def __call__(self, rows: Sequence[Rows]) -> Tensor:
+        norms = torch.stack([torch.linalg.vector_norm(r.weight.float(), ord=self.p, dim=1) for r in rows])
+        total: Tensor = torch.linalg.vector_norm(norms, ord=self.p, dim=0)
+        return total

@@ -1,0 +1,1 @@
+"""When: the cumulative sparsity after each round."""

@@ -1,0 +1,1 @@
+"""What can go: the groups of a network."""

@@ -1,0 +1,55 @@
+"""N:M sparsity: N weights kept of every M consecutive ones along the input features (Mishra et al. 2021: 2:4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from secateurs.structures._dims import matches
+from secateurs.types import Group, Member, Network, SecateursError
+
+
+@dataclass(frozen=True)
+class NM:
+    """One group for each weight tensor that multiplies an activation; blocks of M neighbours along its input features.
+
+    At kernel positions every position has blocks of its own. The pattern fixes the sparsity at ``1 - n/m``; a recipe
+    refuses any other, and any allocation that would take more from some layers than from others.
+
+    Args:
+        n: Weights kept in every block, at least 1.
+        m: Weights in a block, more than n.
+        keep: Glob patterns of tensor names that are not touched.
+
+    Raises:
+        SecateursError: n is not between 1 and m - 1, or m does not divide the input features of a tensor.
+    """
+
+    n: int = 2
+    m: int = 4
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the pattern."""
+        if not 1 <= self.n < self.m:
+            raise SecateursError(f"n_m: n of m weights are kept, with 1 <= n < m; got {self.n} of {self.m}")
+
+    @property
+    def sparsity(self) -> float:
+        """The only sparsity that the pattern allows."""
+        return 1 - self.n / self.m
+
+    def __call__(self, network: Network) -> tuple[Group, ...]:
+        found = []
+        for weight in network.weights:
+            if matches(weight.name, self.keep):
+                continue
+            features, *kernel = weight.inputs
+            if weight.shape[features] % self.m:
+                raise SecateursError(
+                    f"n_m: {weight.name} has {weight.shape[features]} input features, which {self.m} does not divide; "
+                    "name it in keep"
+                )
+            member = Member(weight.name, (*weight.outputs, *kernel, features))
+            found.append(Group(weight.name, prod(weight.shape), (member,), self.m))
+        return tuple(found)
