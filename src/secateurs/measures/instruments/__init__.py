@@ -1,0 +1,1 @@
+"""What measures read with: the counter of operations, the clock, the meters of energy, the intervals."""
