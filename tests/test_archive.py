@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,6 +20,7 @@ from secateurs.archive import (
     give_state_,
     pack_plan,
     pack_repairs,
+    plain,
     read_state,
     read_tensors,
     unpack_plan,
@@ -24,7 +28,7 @@ from secateurs.archive import (
     write_tensors,
 )
 from secateurs.repair import Repair
-from secateurs.types import Plan, SecateursError
+from secateurs.types import Plan, Reading, SecateursError
 
 
 class Tied(nn.Module):
@@ -155,3 +159,32 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
 def test_a_tensor_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecateursError, match=r"s\.safetensors"):
         write_tensors(tmp_path / "s.safetensors", {"a": torch.eye(3).to_sparse()}, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, None),
+        (-math.inf, None),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3),
+        (torch.tensor(2.0), 2.0),
+        (Path("a/b"), "a/b"),
+        ({1: (1, 2)}, {"1": [1, 2]}),
+        ({"b", "a"}, ["a", "b"]),
+        (torch.float32, "torch.float32"),
+        (True, True),
+    ],
+)
+def test_plain(value: object, expected: object) -> None:
+    got = plain(value)
+    assert got == expected and type(got) is type(expected)
+    json.dumps(got, allow_nan=False)
+
+
+def test_readings_keep_their_fields() -> None:
+    reading = Reading("latency", 0.5, "s", "measured", spread=(0.4, math.inf), samples=3)
+    assert plain({"a": [reading]})["a"][0] == {
+        "measure": "latency", "value": 0.5, "unit": "s", "how": "measured", "spread": [0.4, None],
+        "source": None, "samples": 3, "note": None,
+    }  # fmt: skip

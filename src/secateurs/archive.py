@@ -7,9 +7,10 @@ with what stands here.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,29 @@ def unpack_repairs(packed: Iterable[Mapping[str, Any]]) -> tuple[Repair, ...]:
 
 
 # ------------------------------------------------------------------------------------------------------------- files
+
+
+def plain(value: Any) -> Any:
+    """Readings, paths, numpy numbers and containers as strict JSON takes them; a number that is not finite is null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [plain(item) for item in value]
+        return items if isinstance(value, (list, tuple)) else sorted(items)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    value = (
+        value.item()
+        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+        else value
+    )
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (bool, int, str)) or value is None else str(value)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Metadata) -> None:

@@ -7,11 +7,7 @@ that on its own only for the networks that come with secateurs.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import json
-import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from secateurs.names import function, is_function
 from secateurs.types import SecateursError
 
 TOKENIZER_FILES = (
@@ -118,16 +115,11 @@ class Function:
         Raises:
             SecateursError: There is no such module, file or function.
         """
-        where, _, name = self.target.rpartition(":")
-        try:
-            module = _file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-            function: Callable[..., Any] = getattr(module, name)
-        except Exception as error:  # importing runs the user's code, which can fail in any way
-            why = f"{type(error).__name__}: {error}"
+        if not is_function(self.target):
             raise SecateursError(
-                f"cannot import {self.target!r} ({why}): write package.module:function or path/to/file.py:function"
-            ) from error
-        return function
+                f"{self.target!r} names no function: write package.module:function or file.py:function"
+            )
+        return function(self.target)
 
     def anchored(self) -> Function:
         """The same with a file's path made absolute, so that it can be found from any directory."""
@@ -140,26 +132,11 @@ class Function:
         """Whether it is a builder that comes with secateurs: it can do no more than return a network."""
         if not self.target.startswith("secateurs.tasks."):
             return False
-        function = self.resolve()
-        if getattr(function, "__module__", None) != self.target.rpartition(":")[0]:
+        found = self.resolve()
+        if getattr(found, "__module__", None) != self.target.rpartition(":")[0]:
             return False
-        made = typing.get_type_hints(function).get("return")
+        made = typing.get_type_hints(found).get("return")
         return isinstance(made, type) and issubclass(made, nn.Module)
-
-
-def _file(path: Path) -> Any:
-    name = f"_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # a dataclass in the file looks for its module there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 Build = Transformers | Function

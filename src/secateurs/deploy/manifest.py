@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import secateurs
@@ -39,29 +36,6 @@ def versions() -> dict[str, str]:
     if "transformers" in sys.modules:
         found["transformers"] = str(sys.modules["transformers"].__version__)
     return found
-
-
-def plain(value: Any) -> Any:
-    """Readings, paths, numpy numbers and containers as strict JSON takes them; a number that is not finite is null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [plain(item) for item in value]
-        return items if isinstance(value, (list, tuple)) else sorted(items)
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
-    value = (
-        value.item()
-        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1)
-        else value
-    )
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, (bool, int, str)) or value is None else str(value)
 
 
 def digest(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secateurs.archive import pack_plan, pack_repairs, read_state, sync, write_tensors
+from secateurs.archive import pack_plan, pack_repairs, plain, read_state, sync, write_tensors
 from secateurs.deploy.build import Build, Transformers
 from secateurs.deploy.manifest import (
     CONFIG,
@@ -25,7 +25,6 @@ from secateurs.deploy.manifest import (
     WEIGHTS,
     describe,
     digest,
-    plain,
     versions,
 )
 from secateurs.types import SecateursError
