@@ -9,7 +9,7 @@ from itertools import pairwise, takewhile
 from torch import Tensor, nn
 
 from secateurs.graph.axes import Axis, Node, factors, leaves
-from secateurs.graph.network import Factors, Graph, Sum
+from secateurs.graph.network import Factors, Graph, Product, Sum
 from secateurs.graph.trace import Label, Trace, state
 from secateurs.types import Dim
 
@@ -39,7 +39,9 @@ def build(model: nn.Module, trace: Trace) -> Graph:
         dims=dims,
         tensors={name: tuple(convert(axis) for axis in label.axes) for name, label in labels.items()},
         weights=tuple(trace.weights[name] for name in tensors if name in trace.weights),
-        contractions=tuple(tuple(convert(axis) for axis in c.axes) for c in trace.contractions),
+        products=tuple(
+            Product(c.operator, tuple(convert(axis) for axis in c.axes), c.weight) for c in trace.contractions
+        ),
         trainable=frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
         unknown=frozenset(trace.unknown),
     )

@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from secateurs.types import Dim, Member, Weight
+from secateurs.types import Dim, Group, Member, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,21 @@ Sizes = Mapping[str, int]
 """Dim name -> size; a dim not named keeps its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product that is summed over an axis: its multiply-accumulates are the product of the sizes of its axes.
+
+    Args:
+        operator: The ATen operator.
+        axes: All axes, those summed over included.
+        weight: The parameter that takes part; None for a product of two activations.
+    """
+
+    operator: str
+    axes: tuple[Factors, ...]
+    weight: str | None = None
+
+
 @dataclass(frozen=True)
 class Graph:
     """A network of named dims; implements ``secateurs.types.Network``.
@@ -35,7 +50,7 @@ class Graph:
         dims: By name, in the order of the parameters that carry them.
         tensors: Parameter or buffer name -> its axes.
         weights: The parameters that multiply activations.
-        contractions: The products-and-sums of one forward pass; each costs the product of the sizes of its axes.
+        products: The products of one forward pass.
         trainable: Names of the parameters (the other tensors are buffers).
         unknown: Operators met that have no rule.
     """
@@ -43,7 +58,7 @@ class Graph:
     dims: Mapping[str, Dim]
     tensors: Mapping[str, tuple[Factors, ...]]
     weights: tuple[Weight, ...] = ()
-    contractions: tuple[tuple[Factors, ...], ...] = ()
+    products: tuple[Product, ...] = ()
     trainable: frozenset[str] = frozenset()
     unknown: frozenset[str] = field(default_factory=frozenset)
 
@@ -60,24 +75,35 @@ class Graph:
 
     def macs(self, sizes: Sizes | None = None) -> int:
         """Multiply-accumulates of one forward pass on the traced inputs."""
-        return sum(self._product(axes, sizes or {}) for axes in self.contractions)
+        return sum(self._volume(product.axes, sizes or {}) for product in self.products)
 
     def parameters(self, sizes: Sizes | None = None) -> int:
         """Number of parameters, tied ones once."""
-        return sum(self._product(self.tensors[name], sizes or {}) for name in self.trainable)
+        return sum(self._volume(self.tensors[name], sizes or {}) for name in self.trainable)
 
-    def _product(self, axes: tuple[Factors, ...], sizes: Sizes) -> int:
+    def _volume(self, axes: tuple[Factors, ...], sizes: Sizes) -> int:
         return prod(self.size(axis, sizes) for axis in axes)
 
-    def saving(self, dim: str, currency: str, sizes: Sizes | None = None) -> int:
-        """What one position less of a dim saves, in ``macs`` or ``parameters``, at these sizes of the dims."""
-        sizes = dict(sizes or {})
-        less = {**sizes, dim: sizes.get(dim, self.dims[dim].size) - 1}
+    def cost(self, group: Group, currency: str) -> float:
+        """What one unit of a group costs in the dense network, in ``units``, ``parameters`` or ``macs``."""
+        if currency == "units":
+            return 1.0
+        if group.dims:
+            outer = prod(self.dims[dim].size for dim in group.dims[:-1])
+            return self.saving(group.dims[-1], currency) / outer
+        names = {member.tensor for member in group.members}
+        if currency == "parameters":
+            return float(len(names))
+        return sum(self._volume(p.axes, {}) for p in self.products if p.weight in names) / group.n_units
+
+    def saving(self, dim: str, currency: str) -> int:
+        """What one position less of a dim saves, in ``macs`` or ``parameters``."""
+        less = {dim: self.dims[dim].size - 1}
         if currency == "macs":
-            held = [self.contractions[i] for i in self._contracted_by[dim]]
+            held = [self.products[i].axes for i in self._products_of[dim]]
         else:
             held = [self.tensors[t] for t in {tensor for tensor, _ in self.carriers[dim]} & self.trainable]
-        return sum(self._product(axes, sizes) - self._product(axes, less) for axes in held)
+        return sum(self._volume(axes, {}) - self._volume(axes, less) for axes in held)
 
     @cached_property
     def carriers(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
@@ -90,10 +116,10 @@ class Graph:
         return {name: tuple(where) for name, where in found.items()}
 
     @cached_property
-    def _contracted_by(self) -> Mapping[str, tuple[int, ...]]:
+    def _products_of(self) -> Mapping[str, tuple[int, ...]]:
         found: dict[str, list[int]] = {name: [] for name in self.dims}
-        for i, axes in enumerate(self.contractions):
-            for name in {name for axis in axes for name in named(axis)}:
+        for i, product in enumerate(self.products):
+            for name in {name for axis in product.axes for name in named(axis)}:
                 found[name].append(i)
         return {name: tuple(where) for name, where in found.items()}
 

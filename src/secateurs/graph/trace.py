@@ -7,9 +7,9 @@ operator without a rule freezes the dims that it touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Contraction:
 
     operator: str
     axes: tuple[Axis, ...]
+    weight: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +62,26 @@ class Origin:
     order: tuple[int, ...]
 
 
-Rule = Callable[["Call"], None]
+Rule: TypeAlias = Callable[["Call"], None]
 
 
 @dataclass
 class Trace:
     """Everything a forward pass told."""
 
-    labels: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
+    labels: MutableMapping[Tensor, Label] = field(default_factory=WeakTensorKeyDictionary)
     contractions: list[Contraction] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
-    origins: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary)
+    origins: MutableMapping[Tensor, Origin] = field(default_factory=WeakTensorKeyDictionary)
     unknown: set[str] = field(default_factory=set)
 
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor; one never seen was made outside the network's own arithmetic."""
-        found = self.labels[tensor] if tensor in self.labels else None
+        found = self.labels.get(tensor)
         if found is None:
             axes = tuple((Node(n, "its values are made in the forward pass"),) for n in tensor.shape)
             found = Label(axes, fixed=True)
             self.labels[tensor] = found
-        assert isinstance(found, Label)
         return found
 
 
@@ -117,8 +117,7 @@ class Call:
 
     def origin(self, tensor: Tensor) -> Origin | None:
         """The parameter that a tensor is a transposed view of, if it is one."""
-        found = self.trace.origins[tensor] if tensor in self.trace.origins else None
-        return found if isinstance(found, Origin) else None
+        return self.trace.origins.get(tensor)
 
     def inputs(self) -> list[Tensor]:
         return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
@@ -135,9 +134,9 @@ class Call:
             base = self.label(out._base)
             self.trace.labels[out._base] = Label(base.axes, base.carried(), base.fixed and fixed)
 
-    def contract(self, *axes: Axis) -> None:
+    def contract(self, *axes: Axis, weight: str | None = None) -> None:
         """Count the multiply-accumulates of a contraction over these axes."""
-        self.trace.contractions.append(Contraction(self.name, axes))
+        self.trace.contractions.append(Contraction(self.name, axes, weight))
 
     def give_unknown(self, reason: str) -> None:
         """Freeze what enters; what leaves is new and frozen."""

@@ -18,16 +18,19 @@ def _sum_over(call: Call, a: Tensor, along_a: Axis, b: Tensor, along_b: Axis) ->
         freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
 
 
-def _note_weight(call: Call, tensor: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> None:
-    """Write down a parameter that multiplies an activation, by its own axes."""
+def _note_weight(call: Call, tensor: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> str | None:
+    """Write down a parameter that multiplies an activation, by its own axes; its name."""
     origin = call.origin(tensor)
-    if origin is not None and origin.name not in call.trace.weights:
+    if origin is None:
+        return None
+    if origin.name not in call.trace.weights:
         shape = [0] * tensor.dim()
         for i, axis in enumerate(origin.order):
             shape[axis] = tensor.shape[i]
         call.trace.weights[origin.name] = Weight(
             origin.name, tuple(shape), tuple(origin.order[d] for d in outputs), tuple(origin.order[d] for d in inputs)
         )
+    return origin.name
 
 
 def _tag_product(call: Call, a: Tensor, b: Tensor, batch: Axis) -> None:
@@ -54,11 +57,10 @@ def matmul(call: Call) -> None:
         unify(batch[0], lb[0], f"{call.name} meets it in two arrangements")
     _sum_over(call, a, k, b, lb[-2] if b.dim() > 1 else lb[-1])
     _tag_product(call, a, b, batch[0] if batch else ())
-    if b.dim() == 2:
-        _note_weight(call, b, (1,), (0,))
-    if a.dim() == 2:
-        _note_weight(call, a, (0,), (1,))
-    call.contract(*batch, m, k, n)
+    weight = _note_weight(call, b, (1,), (0,)) if b.dim() == 2 else None
+    if weight is None and a.dim() == 2:
+        weight = _note_weight(call, a, (0,), (1,))
+    call.contract(*batch, m, k, n, weight=weight)
     axes = [*batch, *([m] if a.dim() > 1 else []), *([n] if b.dim() > 1 else [])]
     both = call.dirty(a) & call.dirty(b)
     dirty = (call.dirty(a) & frozenset(leaves(m))) | (call.dirty(b) & frozenset(leaves(n))) | both
@@ -98,9 +100,9 @@ def convolution(call: Call) -> None:
         freeze(axis, "a kernel position")
     tag((*lx[1], *out), "conv")
     kernel = tuple(range(2, weight.dim()))
-    _note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
+    name = _note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
     spatial = [(Node(n, "a spatial position"),) for n in call.out.shape[2:]]
-    call.contract(lx[0], *(lx[2:] if transposed else spatial), *lw)
+    call.contract(lx[0], *(lx[2:] if transposed else spatial), *lw, weight=name)
     dirty = call.dirty(weight)
     if bias is not None:
         unify(call.axes(bias)[0], out, reason)

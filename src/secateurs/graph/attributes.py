@@ -1,0 +1,247 @@
+"""Python remembers sizes: find the module attributes that a smaller network needs changed.
+
+A module's integers are looked up among the sizes, partial products and segments of the axes that it or its children
+carry. Where one old size has several new ones, each is a choice; like modules share a choice, so there are few. Whoever
+shrinks the network tries the choices in turn, the nearest tensor's first, until a forward pass proves one right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, product
+from types import FunctionType, MappingProxyType, ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateurs.graph.network import Factors, Graph, Sizes, Sum
+from secateurs.repair import Repair
+
+MIRRORS = MappingProxyType(
+    {
+        "in_features": 1,
+        "out_features": 0,
+        "num_features": 0,
+        "num_channels": 0,
+        "num_embeddings": 0,
+        "embedding_dim": 1,
+    }
+)
+"""Attributes of torch's own layers that repeat a size of their weight: attribute -> axis."""
+
+CONVOLUTION = frozenset({"in_channels", "out_channels"})
+"""The same for convolutions, where the groups enter."""
+
+MOST_TRIES = 200
+
+Key = tuple[str, ...]
+"""Where a size was found: tensor relative to the module, axis, first and last factor."""
+
+Found = dict[int, dict[Key, int]]
+"""Old size -> place -> new size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An integer, or one of several integers in a sequence, that a module keeps."""
+
+    module: str
+    path: str
+    position: int | None
+    value: int
+
+
+def candidates(model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]]) -> Iterator[list[Repair]]:
+    """Sets of repairs to try on a shrunk model, most likely first; ``mirrors`` completes each.
+
+    Args:
+        model: The network after its tensors shrank, attributes still stale.
+        network: As traced before.
+        sizes: New sizes of the dims that shrank.
+        read: ``(id of an object, attribute)`` that a forward pass reads, see ``reads``.
+    """
+    fixed, open_choices = _choices(model, network, sizes, read)
+    for chosen in islice(product(*open_choices), MOST_TRIES):
+        values = {**fixed}
+        for assignment in chosen:
+            values.update(assignment)
+        yield list(_repairs(model, values))
+
+
+def _choices(
+    model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]]
+) -> tuple[dict[Attribute, int], list[list[dict[Attribute, int]]]]:
+    """Attributes with one possible new size; and for each kind of ambiguous attribute its possible assignments."""
+    found = _sizes_by_module(model, network, sizes)
+    fixed: dict[Attribute, int] = {}
+    kinds: dict[tuple[type, str, int | None, bool], list[tuple[Attribute, dict[Key, int]]]] = {}
+    for name, module in model.named_modules():
+        for attribute, is_read in _attributes(name, module, read):
+            kind = (type(module), attribute.path, attribute.position, is_read)
+            kinds.setdefault(kind, []).append((attribute, found[name].get(attribute.value, {})))
+    doubtful: list[list[dict[Attribute, int]]] = []
+    for (*_, is_read), instances in kinds.items():
+        if not all(options for _, options in instances):
+            continue  # it equals a size in some modules and not in others: a counter, or a stride
+        if is_read:
+            by_value: dict[int, list[tuple[Attribute, dict[Key, int]]]] = {}
+            for attribute, options in instances:
+                by_value.setdefault(attribute.value, []).append((attribute, options))
+            doubtful += [_assignments(alike) for alike in by_value.values()]
+        else:  # no forward pass can prove it: change it only where there is no doubt
+            fixed.update(_undoubted(instances))
+    return fixed, [ways for ways in doubtful if len(ways) > 1]
+
+
+def _undoubted(instances: list[tuple[Attribute, dict[Key, int]]]) -> dict[Attribute, int]:
+    """The new sizes that all of the module's own and its children's tensors agree on."""
+    out: dict[Attribute, int] = {}
+    for attribute, options in instances:
+        near = {new for key, new in options.items() if key[0].count(".") <= 1}
+        if len(near) == 1:
+            out[attribute] = near.pop()
+    return out
+
+
+def _assignments(instances: list[tuple[Attribute, dict[Key, int]]]) -> list[dict[Attribute, int]]:
+    """The distinct ways to give like attributes a new size from like places, nearest place first.
+
+    A module's own integer is left unchanged last, a field of a shared record first: that speaks for the whole network.
+    """
+    keys = sorted({key for _, options in instances for key in options}, key=lambda key: (key[0].count("."), key))
+    ways = [{attribute: options.get(key, attribute.value) for attribute, options in instances} for key in keys]
+    unchanged = {attribute: attribute.value for attribute, _ in instances}
+    ways.insert(0 if "." in instances[0][0].path else len(ways), unchanged)
+    distinct: list[dict[Attribute, int]] = []
+    for way in ways:
+        if way not in distinct:
+            distinct.append(way)
+    return distinct
+
+
+def _sizes_by_module(model: nn.Module, network: Graph, sizes: Sizes) -> dict[str, Found]:
+    """For every module the sizes that its own tensors and its descendants' carry."""
+    found: dict[str, Found] = {name: {} for name, _ in model.named_modules()}
+    for tensor, axes in network.tensors.items():
+        holder, _, leaf = tensor.rpartition(".")
+        path = holder.split(".") if holder else []
+        pairs = [(str(i), *pair) for i, axis in enumerate(axes) for pair in _partial_products(axis, network, sizes)]
+        for depth in range(len(path), -1, -1):
+            relative = ".".join([*path[depth:], leaf])
+            here = found[".".join(path[:depth])]
+            for axis, where, old, new in pairs:
+                here.setdefault(old, {})[relative, axis, where] = new
+    return found
+
+
+def _partial_products(axis: Factors, network: Graph, sizes: Sizes) -> Iterator[tuple[str, int, int]]:
+    """Every run of neighbouring factors of an axis, and of the parts of a sum: where, old size, new size."""
+    for start in range(len(axis)):
+        for stop in range(len(axis), start, -1):
+            run = axis[start:stop]
+            yield f"{start}:{stop}", network.size(run), network.size(run, sizes)
+    for i, factor in enumerate(axis):
+        if isinstance(factor, Sum):
+            for j, part in enumerate(factor.parts):
+                for where, old, new in _partial_products(part, network, sizes):
+                    yield f"{i}.{j}.{where}", old, new
+
+
+def _attributes(name: str, module: nn.Module, read: set[tuple[int, str]]) -> Iterator[tuple[Attribute, bool]]:
+    for key, value in vars(module).items():
+        if key.startswith("_") or key in MIRRORS or key in CONVOLUTION:
+            continue
+        for position, number in _integers(value):
+            yield Attribute(name, key, position, number), (id(module), key) in read
+        if _is_record(value) and (id(module), key) in read:
+            for inner, held in vars(value).items():
+                for position, number in _integers(held):
+                    if (id(value), inner) in read:
+                        yield Attribute(name, f"{key}.{inner}", position, number), True
+
+
+def _integers(value: Any) -> Iterator[tuple[int | None, int]]:
+    if type(value) is int and value > 1:
+        yield None, value
+    elif isinstance(value, list | tuple) and all(type(item) is int for item in value):
+        for i, item in enumerate(value):
+            if item > 1:
+                yield i, item
+
+
+def _is_record(value: Any) -> bool:
+    """A plain object that holds settings, such as a config."""
+    return hasattr(value, "__dict__") and not isinstance(value, nn.Module | Tensor | FunctionType | ModuleType | type)
+
+
+def _repairs(model: nn.Module, values: Mapping[Attribute, int]) -> Iterator[Repair]:
+    by_place: dict[tuple[str, str], dict[int | None, int]] = {}
+    for attribute, value in values.items():
+        if value != attribute.value:
+            by_place.setdefault((attribute.module, attribute.path), {})[attribute.position] = value
+    for (module, path), changes in by_place.items():
+        if None in changes:
+            yield Repair(module, path, changes[None])
+        else:
+            old: Any = model.get_submodule(module)
+            for step in path.split("."):
+                old = getattr(old, step)
+            yield Repair(module, path, tuple(changes.get(i, n) for i, n in enumerate(old)))
+
+
+def mirrors(model: nn.Module) -> list[Repair]:
+    """Sizes that torch's layers repeat from their weight: never in doubt, once the other repairs are made."""
+    out: list[Repair] = []
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        weight = weight if isinstance(weight, Tensor) else getattr(module, "running_mean", None)
+        if not isinstance(weight, Tensor):
+            continue
+        sizes = {key: weight.shape[axis] for key, axis in MIRRORS.items() if axis < weight.dim()}
+        if isinstance(module, nn.modules.conv._ConvNd):
+            per_group = {"in_channels": weight.shape[1] * module.groups, "out_channels": weight.shape[0]}
+            if module.transposed:
+                per_group = {"in_channels": weight.shape[0], "out_channels": weight.shape[1] * module.groups}
+            sizes |= per_group
+        held = vars(module)
+        out += [Repair(name, key, n) for key, n in sizes.items() if isinstance(held.get(key), int) and held[key] != n]
+    return out
+
+
+@contextmanager
+def reads(model: nn.Module) -> Iterator[set[tuple[int, str]]]:
+    """While open, notes every attribute that is read of a module or of a plain object it holds: (id, name)."""
+    seen: set[tuple[int, str]] = set()
+    records = [value for module in model.modules() for value in vars(module).values() if _is_record(value)]
+    changed = [cls for cls in {type(x) for x in (*model.modules(), *records)} if _watch(cls, seen)]
+    try:
+        yield seen
+    finally:
+        for cls in changed:
+            _unwatch(cls)
+
+
+def _watch(cls: type, seen: set[tuple[int, str]]) -> bool:
+    original: Any = cls.__getattribute__
+    own = "__getattribute__" in vars(cls)
+
+    def watched(self: Any, name: str) -> Any:
+        seen.add((id(self), name))
+        return original(self, name)
+
+    watched.original = original if own else None  # type: ignore[attr-defined]
+    try:
+        cls.__getattribute__ = watched  # type: ignore[method-assign, assignment]
+    except TypeError:  # a class of the interpreter's own
+        return False
+    return True
+
+
+def _unwatch(cls: type) -> None:
+    original = vars(cls)["__getattribute__"].original
+    if original is None:
+        del cls.__getattribute__
+    else:
+        cls.__getattribute__ = original  # type: ignore[method-assign]

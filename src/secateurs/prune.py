@@ -1,0 +1,135 @@
+"""The method on one page: score, allocate, select, mask, shrink, heal; round after round.
+
+Each round decides on the dense-shaped network, in which what was dropped before is zero, and heals the physically
+smaller one; its values are then placed back, so that pruning goes on from there.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from secateurs import evidence, surgery
+from secateurs.graph import Graph, trace
+from secateurs.recipe import Recipe
+from secateurs.repair import Repair
+from secateurs.select import select
+from secateurs.types import Group, Inputs, Plan, Scores, SecateursError, Structure, Task
+
+logger = logging.getLogger("secateurs.prune")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network.
+
+    Args:
+        model: Physically smaller where the structure allows it; runs.
+        plan: What stays, relative to the dense network.
+        repairs: The attributes that the smaller network needed changed.
+        masked: The dense-shaped network with the same values and zeros elsewhere; pruning goes on from it.
+        groups: The groups that the plan speaks of.
+        sparsity: The fraction removed that was asked for.
+    """
+
+    model: nn.Module
+    plan: Plan
+    repairs: tuple[Repair, ...]
+    masked: nn.Module
+    groups: tuple[Group, ...]
+    sparsity: float
+
+
+def prune(  # noqa: PLR0913
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    sparsity: float,
+    *,
+    start: Pruned | None = None,
+    network: Graph | None = None,
+) -> Pruned:
+    """Prune a network to a sparsity: ``rounds`` run to its end."""
+    pruned = start
+    for pruned in rounds(model, task, recipe, sparsity, start=start, network=network):  # noqa: B007
+        pass
+    assert pruned is not None  # a schedule has at least one round
+    return pruned
+
+
+def rounds(  # noqa: PLR0913
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    sparsity: float,
+    *,
+    start: Pruned | None = None,
+    network: Graph | None = None,
+) -> Iterator[Pruned]:
+    """Prune round by round; whoever has a training loop of their own iterates this.
+
+    Args:
+        model: The dense network; left alone.
+        task: Calibration data and loss; healing data where the recipe heals.
+        recipe: The method.
+        sparsity: Fraction removed in the end, in the currency of the recipe's allocation, in (0, 1).
+        start: An earlier result on the same network, to go on from.
+        network: The trace of ``model``, where it is at hand.
+
+    Raises:
+        SecateursError: The recipe does not fit the sparsity or the network, or the forward pass fails.
+    """
+    recipe.check(sparsity)
+    network = network or trace(model, task.example_inputs)
+    groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
+    current = copy.deepcopy(start.masked if start else model)
+    plan = start.plan if start else Plan({})
+    costs = {group.name: network.cost(group, recipe.allocation.currency) for group in groups}
+    steps = recipe.schedule(sparsity, start.sparsity if start else 0.0)
+    for number, step in enumerate(steps, start=1):
+        logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
+        scores = evidence.scores(current, groups, recipe.criterion, task, recipe.calibration_batches)
+        scores = _without_dropped(scores, plan)
+        counts = recipe.allocation(groups, scores, step, costs)
+        plan = plan & select(groups, scores, counts)
+        surgery.mask_(current, groups, plan)
+        shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
+        recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task)
+        surgery.scatter_(current, shrunk.model, groups, plan)
+        yield Pruned(shrunk.model, plan, shrunk.repairs, copy.deepcopy(current), groups, step)
+
+
+def find_groups(
+    model: nn.Module, structures: Sequence[Structure], network: Graph, example_inputs: Inputs
+) -> tuple[Group, ...]:
+    """The groups of all structures that can really be taken away, ranked together from here on.
+
+    Raises:
+        SecateursError: Nothing is left to prune, or two structures claim the same units.
+    """
+    found = [group for structure in structures for group in structure(network)]
+    if len({group.name for group in found}) < len(found):
+        raise SecateursError("two structures of the recipe claim the same units; name one of them only")
+    groups, reasons = surgery.provable(model, found, network, example_inputs)
+    for name, reason in reasons.items():
+        logger.warning("%s stays: %s", name, reason)
+    if not groups:
+        names = ", ".join(type(structure).__name__.lower() for structure in structures)
+        raise SecateursError(
+            f"nothing to prune: the network has no free dims for {names}; `secateurs inspect` shows its dims and what is "
+            "frozen and why"
+        )
+    return groups
+
+
+def _without_dropped(scores: Scores, plan: Plan) -> dict[str, Tensor]:
+    """What was dropped before ranks below everything."""
+    return {
+        name: torch.where(plan.keep[name], score, -torch.inf) if name in plan.keep else score
+        for name, score in scores.items()
+    }

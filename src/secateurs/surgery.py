@@ -1,0 +1,230 @@
+"""The only writer of models: masks them, shrinks them, places the values of a shrunk one back.
+
+The oracle: the model with removed entries zeroed and the model physically shrunk compute the same. Every shrinking is
+proven so by a forward pass, which also proves the repair of what Python remembers of sizes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from secateurs.graph import Graph
+from secateurs.graph.attributes import candidates, mirrors, reads
+from secateurs.graph.trace import forward, state
+from secateurs.repair import Repair, apply_repairs_
+from secateurs.types import Group, Inputs, Plan, SecateursError
+
+TOLERANCE = 1e-4
+"""Largest accepted difference between masked and shrunk outputs, relative to the largest output (single precision)."""
+
+Positions = Mapping[tuple[str, int], Tensor]
+"""(tensor, axis) -> positions that stay, ascending."""
+
+
+class UnprovenError(SecateursError):
+    """The shrunk network does not run, or computes something else than the masked one."""
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A physically smaller network, and the attributes that were changed to make it run."""
+
+    model: nn.Module
+    repairs: tuple[Repair, ...]
+
+
+def masks(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
+    """Tensor name -> bool mask, True = kept, broadcastable to the tensor; only tensors that lose something."""
+    tensors = dict(state(model))
+    out: dict[str, Tensor] = {}
+    for group in groups:
+        keep = plan.keep.get(group.name)
+        if keep is None or bool(keep.all()):
+            continue
+        for member in group.members:
+            tensor = tensors[member.tensor]
+            mask = member.mask(keep.to(tensor.device), tensor.shape)
+            out[member.tensor] = out[member.tensor] & mask if member.tensor in out else mask
+    return out
+
+
+def mask_(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
+    """Zero what the plan drops, in every member; returns the masks."""
+    found = masks(model, groups, plan)
+    tensors = dict(state(model))
+    with torch.no_grad():
+        for name, mask in found.items():
+            tensors[name].mul_(mask)
+    return found
+
+
+def positions(model: nn.Module, groups: Iterable[Group], plan: Plan) -> Positions:
+    """The positions that stay along every axis that the plan shortens."""
+    tensors = dict(state(model))
+    dropped: dict[tuple[str, int], Tensor] = {}
+    for group in groups:
+        keep = plan.keep.get(group.name)
+        if keep is None or not group.removable or bool(keep.all()):
+            continue
+        for member in group.members:
+            (axis,) = member.dims
+            size = tensors[member.tensor].shape[axis]
+            gone = ~member.mask(keep.cpu(), [size if d == axis else 1 for d in range(axis + 1)]).flatten()
+            key = (member.tensor, axis)
+            dropped[key] = dropped[key] | gone if key in dropped else gone
+    return {key: (~gone).nonzero().flatten() for key, gone in dropped.items()}
+
+
+def sizes_after(groups: Iterable[Group], plan: Plan, network: Graph) -> dict[str, int]:
+    """The new size of every dim that a plan shortens."""
+    out: dict[str, int] = {}
+    for group in groups:
+        keep = plan.keep.get(group.name)
+        if keep is not None and group.removable:
+            outer = prod(network.dims[dim].size for dim in group.dims[:-1])
+            out[group.dims[-1]] = int(keep.sum()) // outer
+    return out
+
+
+def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph, example_inputs: Inputs) -> Shrunk:
+    """A new, physically smaller network that computes what the masked one does; ``model`` is left alone.
+
+    Args:
+        model: The dense-shaped network.
+        groups: Of ``network``; those that cannot be taken away are only masked.
+        plan: What stays.
+        network: The trace of ``model``.
+        example_inputs: For the proof.
+
+    Raises:
+        UnprovenError: No repair of the module attributes makes it run and agree with the masked network.
+    """
+    small = copy.deepcopy(model)
+    mask_(small, groups, plan)
+    kept = positions(small, groups, plan)
+    if not kept:
+        return Shrunk(small, ())
+    with reads(small) as read:
+        expected = forward(small, example_inputs)
+    _cut_(small, kept)
+    problem = ""
+    for repairs in candidates(small, network, sizes_after(groups, plan, network), read):
+        undo = _snapshot(small, repairs)
+        apply_repairs_(small, repairs)
+        mirrored = mirrors(small)
+        undo = {**_snapshot(small, mirrored), **undo}
+        apply_repairs_(small, mirrored)
+        problem = _difference(small, example_inputs, expected)
+        if not problem:
+            return Shrunk(small, (*repairs, *mirrored))
+        for (module, attribute), value in undo.items():
+            setattr(small.get_submodule(module), attribute, value)
+    raise UnprovenError(f"the shrunk network {problem}")
+
+
+def _cut_(model: nn.Module, kept: Positions) -> None:
+    tensors = dict(state(model))
+    for (name, axis), stay in kept.items():
+        tensor = tensors[name]
+        tensor.grad = None
+        tensor.data = tensor.data.index_select(axis, stay.to(tensor.device))
+
+
+def _snapshot(model: nn.Module, repairs: Iterable[Repair]) -> dict[tuple[str, str], object]:
+    out: dict[tuple[str, str], object] = {}
+    for repair in repairs:
+        top = repair.attribute.split(".")[0]
+        out[repair.module, top] = getattr(model.get_submodule(repair.module), top)
+    return out
+
+
+def _difference(model: nn.Module, inputs: Inputs, expected: Sequence[Tensor]) -> str:
+    """What is wrong with the outputs, in words; empty where nothing is."""
+    try:
+        got = forward(model, inputs)
+    except Exception as error:  # whatever a network of the user's raises on a size it does not expect
+        line = (str(error).strip().splitlines() or [""])[0]
+        return f"does not run: {type(error).__name__}: {line}"
+    for mine, wanted in zip(got, expected, strict=False):
+        if mine.shape != wanted.shape:
+            return f"returns shape {tuple(mine.shape)}, not {tuple(wanted.shape)}"
+        if not wanted.is_floating_point() or not wanted.numel():
+            continue
+        tolerance = TOLERANCE * max(1.0, torch.finfo(wanted.dtype).eps / torch.finfo(torch.float32).eps)
+        finite = wanted.isfinite()
+        scale = 1.0 + float(wanted[finite].abs().max()) if bool(finite.any()) else 1.0
+        if not torch.allclose(mine, wanted, rtol=0.0, atol=tolerance * scale, equal_nan=True):
+            return f"differs from the masked one by {float((mine - wanted).abs().max()):.2g}"
+    return "" if len(got) == len(expected) else "returns another number of tensors"
+
+
+def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: Plan) -> None:
+    """Inverse of ``shrink``: place the small network's values back into the dense-shaped one, zero elsewhere."""
+    kept = positions(model, groups, plan)
+    values = dict(state(small))
+    with torch.no_grad():
+        for name, tensor in state(model):
+            stay = [
+                kept.get((name, axis), torch.arange(size)).to(tensor.device) for axis, size in enumerate(tensor.shape)
+            ]
+            if any((name, axis) in kept for axis in range(tensor.dim())):
+                tensor.zero_()
+                tensor[torch.meshgrid(*stay, indexing="ij")] = values[name].to(tensor.dtype)
+            else:
+                tensor.copy_(values[name])
+
+
+def small_masks(model: nn.Module, groups: Sequence[Group], plan: Plan) -> dict[str, Tensor]:
+    """The masks of single weights, in the shapes of the shrunk network."""
+    kept = positions(model, groups, plan)
+    out: dict[str, Tensor] = {}
+    for name, mask in masks(model, [group for group in groups if not group.removable], plan).items():
+        out[name] = mask
+        for axis in range(mask.dim()):
+            if (name, axis) in kept:
+                out[name] = out[name].index_select(axis, kept[name, axis].to(mask.device))
+    return out
+
+
+def provable(
+    model: nn.Module, groups: Sequence[Group], network: Graph, example_inputs: Inputs
+) -> tuple[tuple[Group, ...], dict[str, str]]:
+    """The groups that can really be shrunk, found by dropping the first unit of every block; and why others cannot.
+
+    Returns:
+        The groups that passed, and dim name -> reason for those that did not.
+    """
+    reasons: dict[str, str] = {}
+
+    def passing(some: Sequence[Group]) -> list[Group]:
+        if not some:
+            return []
+        try:
+            shrink(model, some, _first_dropped(some), network, example_inputs)
+        except UnprovenError as error:
+            if len(some) == 1:
+                reasons[some[0].dims[-1]] = f"Python holds its size out of reach: {error}"
+                return []
+            half = len(some) // 2
+            return passing(some[:half]) + passing(some[half:])
+        return list(some)
+
+    removable = [group for group in groups if group.removable]
+    passed = {group.name for group in passing(removable)}
+    return tuple(group for group in groups if not group.removable or group.name in passed), reasons
+
+
+def _first_dropped(groups: Iterable[Group]) -> Plan:
+    keep: dict[str, Tensor] = {}
+    for group in groups:
+        stays = torch.ones(group.n_units, dtype=torch.bool)
+        if group.block > 1:
+            stays[:: group.block] = False
+        keep[group.name] = stays
+    return Plan(keep)
