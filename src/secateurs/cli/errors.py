@@ -56,6 +56,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     """
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
         return "interrupted; run the same command again to continue", 130
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message(), 2
     if isinstance(error, click.ClickException):
         return f"error: {_one_line(error.format_message())}{_help_of(error)}", 2
     if _is_full_disk(error):

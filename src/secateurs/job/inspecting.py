@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
 
 from secateurs.graph import trace
+from secateurs.job.examples import of_config, of_shape
+from secateurs.job.opening import TaskName, open_layout, open_model, open_task
 from secateurs.types import Dim, Inputs
 
 
@@ -69,3 +72,24 @@ def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
         for name, dim in graph.dims.items()
     )
     return Inspection(costs, macs, parameters, tuple(sorted(graph.unknown)))
+
+
+def inspect_named(
+    name: str, shape: str | None = None, task: TaskName | None = None, trusted: Collection[str] = ()
+) -> Inspection:
+    """Open a network by name and take it apart.
+
+    Args:
+        name: As ``open_model`` takes it; a transformers directory needs no weights unless a task is given.
+        shape: Of its inputs, e.g. ``1x3x32x32``.
+        task: Gives the example inputs where there is no shape.
+        trusted: Functions that may be run to build an artifact.
+
+    Raises:
+        SecateursError: No such network, or nothing says what its inputs are.
+    """
+    if task is not None and shape is None:
+        opened = open_model(name, trusted=trusted)
+        return inspect(opened.model, open_task(task, opened).example_inputs)
+    model = open_layout(name, trusted)
+    return inspect(model, of_shape(shape) if shape else of_config(model))

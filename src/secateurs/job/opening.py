@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from secateurs.deploy import Build, Function, Transformers, load, read_build
+from secateurs.deploy import Build, Function, Transformers, load, read_build, read_manifest
 from secateurs.names import call, function, is_function
 from secateurs.types import SecateursError, Task
+
+if TYPE_CHECKING:
+    from secateurs.tasks.text_classification import TextData
 
 CLASSIFIER = "ForSequenceClassification"
 """How transformers ends the names of its classes that classify texts."""
@@ -202,17 +205,45 @@ def open_task(task: TaskName, opened: Opened) -> Task:
 
 
 def _texts(task: TaskName, opened: Opened) -> Task:
-    from secateurs.tasks.text_classification import TextData, glue, text_classification
+    from secateurs.tasks.text_classification import text_classification
+
+    data = text_data(task)
+    if opened.tokenizer is None:
+        raise SecateursError(f"task {task.name} needs a model with a tokenizer, and {opened.name} has none")
+    return text_classification(opened.model, opened.tokenizer, data)
+
+
+def text_data(task: TaskName) -> TextData:
+    """Where the texts of a task are.
+
+    Args:
+        task: ``text`` or ``glue/<task>``.
+
+    Raises:
+        SecateursError: No such task, or it is not said where the texts are.
+    """
+    from secateurs.tasks.text_classification import TextData, glue
 
     if task.name == "text":
         missing = [name for name in ("train", "evaluation") if not task.options.get(name)]
         if missing:
             raise SecateursError(f"task text needs --{missing[0]}-file: a parquet, csv or jsonl file")
-        data = TextData(**task.options)
-    elif task.name.startswith("glue/"):
-        data = glue(task.name, **task.options)
-    else:
-        raise SecateursError(f"no task '{task.name}'; give mnist, text, glue/sst2, glue/cola or file.py:function")
-    if opened.tokenizer is None:
-        raise SecateursError(f"task {task.name} needs a model with a tokenizer, and {opened.name} has none")
-    return text_classification(opened.model, opened.tokenizer, data)
+        return TextData(**task.options)
+    if task.name.startswith("glue/"):
+        return glue(task.name, **task.options)
+    raise SecateursError(f"no task '{task.name}'; give mnist, text, glue/sst2, glue/cola or file.py:function")
+
+
+def recorded_task(name: str) -> TaskName | None:
+    """The task an artifact was made for, where it is one that comes with secateurs; None otherwise.
+
+    Args:
+        name: Of a network, as ``open_model`` takes it.
+    """
+    if not (Path(name) / "manifest.json").is_file():
+        return None
+    said = read_manifest(name).get("task_name") or {}
+    # A function is code to run; that is for the user to name.
+    if "name" not in said or is_function(said["name"]):
+        return None
+    return TaskName(said["name"], said.get("options", {}))

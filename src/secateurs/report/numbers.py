@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from secateurs.types import Reading
+if TYPE_CHECKING:  # the vocabulary loads torch, and these are asked for by `--help`
+    from secateurs.types import Reading
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _SCALED = frozenset({"s", "J", "W", "Wh", "g", "V", "Hz"})

@@ -1,0 +1,145 @@
+"""The commands. Each opens what it was given, calls one function of ``secateurs.job``, and shows what came back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import secateurs
+from secateurs.cli.errors import Guarded
+from secateurs.cli.options import (
+    batch_option,
+    build_option,
+    json_option,
+    optional_task_options,
+    seed_option,
+    task_options,
+    text_fields,
+)
+from secateurs.cli.output import show
+from secateurs.cli.progress import shown
+
+if TYPE_CHECKING:
+    from secateurs.job.opening import TaskName
+
+
+@click.group(cls=Guarded, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(secateurs.__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Prune a trained PyTorch network as far as a stated loss of quality allows, and measure what that gives."""
+    # A module of the user's own is found from where the command is given, as by `python -m`.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+@main.command(short_help="The dims of a network: who carries them, what each costs, what is frozen.")
+@click.argument("model")
+@optional_task_options
+@click.option("--shape", metavar="SHAPE", help="Shape of the input, e.g. 1x3x32x32; several separated by commas.")
+@click.option("--carriers", is_flag=True, help="Name every tensor axis that carries a dim.")
+@build_option
+@json_option
+def inspect(model: str, shape: str | None, carriers: bool, build: str | None, as_json: bool, **given: Any) -> None:
+    """Show the dims of MODEL: name, size, who carries them, what each costs, what is frozen and why."""
+    with shown():
+        from secateurs.job.inspecting import inspect_named
+        from secateurs.report import dims, document
+        from secateurs.report.numbers import number
+
+        found = inspect_named(model, shape, _task(given), (build,) if build else ())
+    parameters, macs = number(found.parameters, "parameters"), number(found.macs, "MAC")
+    total = f"{model}: {parameters} parameters, {macs} on the example inputs"
+    unknown = (
+        [f"operators without a rule, which freeze what they touch: {', '.join(found.unknown)}"] if found.unknown else []
+    )
+    tables = (dims.prunable(found.costs, every_carrier=carriers), dims.frozen(found.costs))
+    show({"model": model, **document.plain(found)}, as_json, total, *tables, *unknown)
+
+
+@main.command(short_help="Make the dense model of a pretrained one.")
+@click.argument("model")
+@task_options
+@click.option("--output", metavar="DIR", required=True, help="Must not exist yet.")
+@click.option("--epochs", type=float, default=1.0, show_default=True, help="Passes over the training texts.")
+@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Its highest value.")
+@seed_option
+@json_option
+def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) -> None:
+    """Train the pretrained MODEL on a task of texts: the dense model, where there is none yet."""
+    with shown():
+        from secateurs.job.finetuning import finetune_named
+        from secateurs.job.opening import TaskName
+        from secateurs.recoveries.fine_tune import FineTune
+        from secateurs.report import document, table
+
+        training = FineTune(epochs=given.pop("epochs"), learning_rate=given.pop("learning_rate"))
+        task = TaskName(given.pop("task"), text_fields(given))
+        done = finetune_named(model, task, output, training, seed)
+    show(
+        {"model": model, "task": task.name, **document.plain(done)},
+        as_json,
+        table.readings(
+            {f"{it.measure}, {split}": it for split, it in done.readings.items()}, title=f"{model} on {task.name}"
+        ),
+        f"Saved in {done.directory}. Next: secateurs prune {done.directory} --task {task.name} --epsilon 0.01",
+    )
+
+
+@main.command(short_help="Every measure of a network.")
+@click.argument("model")
+@optional_task_options
+@click.option("--weights", metavar="FILE", help="State of a network that a function builds.")
+@batch_option
+@build_option
+@json_option
+def measure(model: str, weights: str | None, as_json: bool, **given: Any) -> None:
+    """Take every measure of MODEL on a task: quality, parameters, MACs, latency, memory, energy, size.
+
+    An artifact knows its task; anything else needs --task.
+    """
+    with shown():
+        from secateurs.job.measuring import Settings, measure_named
+        from secateurs.report import document, table
+
+        build, settings = given.pop("build"), Settings(batch_size=given.pop("batch_size"))
+        found = measure_named((model, weights), _task(given), settings, (build,) if build else ())
+    show({"model": model, "measures": document.readings(found)}, as_json, table.readings(found, title=model))
+
+
+@main.command(short_help="Two networks side by side.")
+@click.argument("a")
+@click.argument("b")
+@optional_task_options
+@click.option("--weights", metavar="FILE", help="State of network A, where a function builds it.")
+@batch_option
+@build_option
+@json_option
+def compare(a: str, b: str, weights: str | None, as_json: bool, **given: Any) -> None:
+    """Measure network B against network A: the ratio of latencies with its interval, and everything else.
+
+    An artifact knows its task; anything else needs --task.
+    """
+    with shown():
+        from secateurs.job.measuring import Settings, compare_named
+        from secateurs.report import document, table
+
+        build, settings = given.pop("build"), Settings(batch_size=given.pop("batch_size"))
+        found = compare_named((a, weights), b, _task(given), settings, (build,) if build else ())
+    show(
+        {"a": a, "b": b, **document.comparison(found)},
+        as_json,
+        table.comparison(found, title=f"{a} (dense) | {b} (pruned)"),
+        *found.notes,
+    )
+
+
+def _task(given: dict[str, Any]) -> TaskName | None:
+    from secateurs.job.opening import TaskName
+
+    name, fields = given.pop("task"), text_fields(given)
+    if name is None and fields:
+        raise click.UsageError(f"--{next(iter(fields))} says something of a task; give --task too")
+    return TaskName(name, fields) if name else None

@@ -1,0 +1,69 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_TASK_HELP = "glue/sst2, glue/cola, text (files given below), mnist, or file.py:function of your own."
+_TASK = (
+    click.option("--task", "task", metavar="TASK", required=True, help=_TASK_HELP),
+    click.option("--train-file", "--train", metavar="FILE", help="Texts to heal on: parquet, csv or jsonl."),
+    click.option("--evaluation-file", "--eval", metavar="FILE", help="Texts that decide and report, half each."),
+    click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text; twice for a pair."),
+    click.option("--label", metavar="COLUMN", help="Column of the class."),
+    click.option("--metric", metavar="NAME", help="accuracy, f1 or matthews."),
+    click.option("--max-length", type=int, metavar="N", help="Tokens kept of one text."),
+)
+
+
+def task_options(command: Command) -> Command:
+    """``--task`` and what a task of texts can be told.
+
+    Args:
+        command: The command to decorate.
+    """
+    for option in reversed(_TASK):
+        command = option(command)
+    return command
+
+
+def optional_task_options(command: Command) -> Command:
+    """The same where the command can do without a task.
+
+    Args:
+        command: The command to decorate.
+    """
+    first = click.option("--task", "task", metavar="TASK", help=_TASK_HELP)
+    for option in reversed((first, *_TASK[1:])):
+        command = option(command)
+    return command
+
+
+def text_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of a task of texts out of a command's arguments, as fields of ``TextData``.
+
+    Args:
+        given: The command's arguments; what belongs to the task is removed.
+    """
+    fields = {
+        "train": given.pop("train_file"),
+        "evaluation": given.pop("evaluation_file"),
+        "text": given.pop("text") or None,
+        "label": given.pop("label"),
+        "metric": given.pop("metric"),
+        "max_length": given.pop("max_length"),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else.")
+build_option = click.option(
+    "--build", metavar="FUNCTION", help="Allow an artifact to be built by this function of yours (file.py:function)."
+)
+batch_option = click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Batch that is timed.")
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same result.")
