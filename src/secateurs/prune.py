@@ -45,7 +45,7 @@ class Pruned:
     sparsity: float
 
 
-def prune(  # noqa: PLR0913
+def prune(
     model: nn.Module,
     task: Task,
     recipe: Recipe,
@@ -62,7 +62,7 @@ def prune(  # noqa: PLR0913
     return pruned
 
 
-def rounds(  # noqa: PLR0913
+def rounds(
     model: nn.Module,
     task: Task,
     recipe: Recipe,
@@ -121,8 +121,8 @@ def find_groups(
     if not groups:
         names = ", ".join(type(structure).__name__.lower() for structure in structures)
         raise SecateursError(
-            f"nothing to prune: the network has no free dims for {names}; `secateurs inspect` shows its dims and what is "
-            "frozen and why"
+            f"nothing to prune: the network has no free dims for {names}; `secateurs inspect` shows its dims, and "
+            "what is frozen and why"
         )
     return groups
 
