@@ -38,7 +38,7 @@ class GlobalRank:
 
     currency: Literal["units", "parameters", "macs"] = "macs"
     normalise: Literal["none", "mean", "l2"] = "none"
-    floor: float = 0.1
+    floor: float = 0.05
 
     def __post_init__(self) -> None:
         """Check the floor."""

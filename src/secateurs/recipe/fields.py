@@ -71,10 +71,10 @@ def _fitted(value: Any, hint: Any) -> Any:
     elif hint is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         value = float(value) if fits else value
-    elif isinstance(hint, type):
-        fits = isinstance(value, hint) and not (isinstance(value, bool) and hint is int)
     else:
-        fits = True
+        cls = origin or hint
+        judged = isinstance(cls, type) and cls is not Any
+        fits = not judged or (isinstance(value, cls) and not (isinstance(value, bool) and cls is int))
     if not fits:
         raise TypeError
     return value
@@ -108,7 +108,7 @@ def _say(hint: Any) -> str:
         return " or ".join(_say(arg) for arg in args)
     if origin is tuple:
         return f"a list of {' and '.join(dict.fromkeys(getattr(a, '__name__', str(a)) for a in args if a is not ...))}"
-    name = "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
+    name = "null" if hint is type(None) else getattr(origin or hint, "__name__", str(hint))
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if name != "null" else name
 
 

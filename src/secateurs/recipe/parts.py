@@ -13,6 +13,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from secateurs.names import function
 from secateurs.recipe.fields import brief, build, unknown
 from secateurs.types import Allocation, Criterion, Measure, Recovery, Schedule, SecateursError, Structure
 
@@ -101,11 +102,7 @@ def _class(axis: str, name: str, known: tuple[str, ...]) -> type:
 
 
 def _own_class(axis: str, name: str) -> type:
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SecateursError(f"{axis} {name}: cannot be imported: {error}") from error
+    found = function(name)
     if not isinstance(found, type) or not is_dataclass(found):
         raise SecateursError(f"{axis} {name}: must be a frozen dataclass, as every part is")
     return found

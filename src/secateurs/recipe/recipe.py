@@ -148,7 +148,7 @@ def _shipped() -> Any:
 
 def _is_even(allocation: Allocation, sparsity: float) -> bool:
     """Whether an allocation keeps the same share of two layers of which one scores far below the other."""
-    block = Fraction(sparsity).limit_denominator(1024).denominator
+    block = 64 * Fraction(sparsity).limit_denominator(1024).denominator
     groups = tuple(Group(name, 2 * block, (), block) for name in ("low", "high"))
     scores = {g.name: torch.arange(2.0 * block) + 1 + 1000 * i for i, g in enumerate(groups)}
     counts = allocation(groups, scores, sparsity, {g.name: 1.0 for g in groups})

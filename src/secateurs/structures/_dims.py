@@ -1,4 +1,4 @@
-"""Groups of the dims of one role: what channels, neurons and heads have in common."""
+"""What structures have in common: the free dims of a role, the groups over dims, the weights that may be zeroed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from math import prod
 
-from secateurs.types import Dim, Group, Network
+from secateurs.types import Dim, Group, Network, Weight
 
 
 def free_dims(network: Network, role: str, keep: Iterable[str]) -> Iterator[Dim]:
@@ -20,6 +20,21 @@ def free_dims(network: Network, role: str, keep: Iterable[str]) -> Iterator[Dim]
     for dim in network.dims.values():
         if dim.role == role and dim.frozen is None and dim.size > 1 and not matches(dim.name, keep):
             yield dim
+
+
+def free_weights(network: Network, keep: Iterable[str], outputs: bool) -> Iterator[Weight]:
+    """The weights that may be zeroed one by one; never a table that is also looked up, as a tied embedding is.
+
+    Args:
+        network: Where to look.
+        keep: Glob patterns of tensor names that are not touched.
+        outputs: Whether layers that make the model's outputs are among them.
+    """
+    barred = ("vocabulary",) if outputs else ("vocabulary", "output")
+    held = {where for dim in network.dims.values() if dim.role in barred for where in dim.carriers}
+    for weight in network.weights:
+        if not matches(weight.name, keep) and not held & {f"{weight.name}[{axis}]" for axis in weight.outputs}:
+            yield weight
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from secateurs.structures._dims import matches
+from secateurs.structures._dims import free_weights
 from secateurs.types import Group, Member, Network, SecateursError
 
 
@@ -13,12 +13,14 @@ from secateurs.types import Group, Member, Network, SecateursError
 class NM:
     """One group for each weight tensor that multiplies an activation; blocks of M neighbours along its input features.
 
-    At kernel positions every position has blocks of its own. The pattern fixes the sparsity at ``1 - n/m``; a recipe
-    refuses any other, and any allocation that would take more from some layers than from others.
+    Every kernel position has blocks of its own. Embeddings, tied ones too, are left alone. The pattern fixes the
+    sparsity at ``1 - n/m``; a recipe refuses any other, and any allocation that would take more from some layers than
+    from others.
 
     Args:
         n: Weights kept in every block, at least 1.
         m: Weights in a block, more than n.
+        outputs: Whether the layers that make the model's outputs are pruned too.
         keep: Glob patterns of tensor names that are not touched.
 
     Raises:
@@ -27,6 +29,7 @@ class NM:
 
     n: int = 2
     m: int = 4
+    outputs: bool = False
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -41,9 +44,7 @@ class NM:
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
         found = []
-        for weight in network.weights:
-            if matches(weight.name, self.keep):
-                continue
+        for weight in free_weights(network, self.keep, self.outputs):
             features, *kernel = weight.inputs
             if weight.shape[features] % self.m:
                 raise SecateursError(

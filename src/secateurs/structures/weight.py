@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from secateurs.structures._dims import matches
+from secateurs.structures._dims import free_weights
 from secateurs.types import Group, Member, Network
 
 
@@ -14,21 +14,22 @@ from secateurs.types import Group, Member, Network
 class Weight:
     """One group for each weight tensor that multiplies an activation; every weight is a unit.
 
-    Biases, norms and embeddings are left alone. Units are in the order of output features, then input features.
+    Biases, norms and embeddings, tied ones too, are left alone. Units are in the order of output features, then input
+    features.
 
     Args:
         per: Among whom weights compete: all of a ``layer``, or those of one output ``row``, as Wanda asks for.
+        outputs: Whether the layers that make the model's outputs are pruned too.
         keep: Glob patterns of tensor names that are not touched.
     """
 
     per: Literal["layer", "row"] = "layer"
+    outputs: bool = False
     keep: tuple[str, ...] = ()
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
         found = []
-        for weight in network.weights:
-            if matches(weight.name, self.keep):
-                continue
+        for weight in free_weights(network, self.keep, self.outputs):
             n_units = prod(weight.shape)
             row = prod(weight.shape[axis] for axis in weight.inputs)
             member = Member(weight.name, weight.outputs + weight.inputs)
