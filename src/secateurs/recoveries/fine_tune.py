@@ -103,6 +103,7 @@ class FineTune:
                 best.offer(_mean_loss(model, held_out, task))
                 logger.info("fine_tune: step %d/%d held-out loss %.4f", step, steps, best.losses[-1])
                 if best.converged(self.patience, self.tolerance):
+                    logger.info("fine_tune: converged after %d of %d steps", step, steps)
                     break
         best.restore_()
         for module, mode in modes.items():
@@ -223,12 +224,11 @@ class Progress:
 
     def __init__(self, steps: int) -> None:
         """Start the clock."""
-        self._steps, self._begin, self._last = steps, time.monotonic(), 0.0
-        self._mean: float | None = None
+        self._steps, self._begin, self._last, self._mean = steps, time.monotonic(), 0.0, math.nan
 
     def __call__(self, step: int, loss: float) -> None:
         """Note one step and log if a second has passed since the last line."""
-        self._mean = loss if self._mean is None else 0.95 * self._mean + 0.05 * loss
+        self._mean = loss if step == 1 else 0.95 * self._mean + 0.05 * loss
         now = time.monotonic()
         if now - self._last < 1.0:
             return
