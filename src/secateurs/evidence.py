@@ -170,7 +170,7 @@ def _gradients(model: nn.Module, task: Task, batch: Batch, number: int) -> dict[
 
 def _check_loss(loss: Tensor, number: int) -> None:
     if loss.numel() != 1 or not bool(loss.isfinite()):
-        got = float(loss) if loss.numel() == 1 else f"of shape {tuple(loss.shape)}"
+        got = loss.item() if loss.numel() == 1 else f"of shape {tuple(loss.shape)}"
         raise SecateursError(f"the loss of calibration batch {number} is {got}; it must be one finite number")
 
 

@@ -30,8 +30,9 @@ class Random:
 
     def __call__(self, rows: Sequence[Rows]) -> Tensor:
         weight = rows[0].weight
-        content = zlib.crc32(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        generator = torch.Generator().manual_seed((self.seed << 32 ^ content) % 2**63)
+        content = weight.detach().cpu().contiguous().view(torch.uint8).numpy().data
+        # 32 bits, as the generator takes no more.
+        generator = torch.Generator().manual_seed(zlib.crc32(content, zlib.crc32(str(self.seed).encode())))
         drawn = 1 - torch.rand(len(weight), generator=generator)
         alive = torch.stack([(r.weight != 0).any(dim=1) for r in rows]).any(dim=0)
         return drawn.to(weight.device) * alive
