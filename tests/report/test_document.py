@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,19 +26,6 @@ def _refuse(constant: str) -> None:
 @given(st.dictionaries(st.text(), anything, max_size=3))
 def test_text_is_strict_json(value: dict[str, Any]) -> None:
     json.loads(document.text(value), parse_constant=_refuse)
-
-
-def test_plain_takes_tensors_paths_and_dataclasses() -> None:
-    @dataclass(frozen=True)
-    class Point:
-        where: Path
-        keep: torch.Tensor
-
-    it = Point(Path("a/b"), torch.tensor([True, False]))
-    assert document.plain({"p": it, 1: (math.inf, {2})}) == {
-        "p": {"where": "a/b", "keep": [True, False]},
-        "1": [None, [2]],
-    }
 
 
 readings = st.builds(

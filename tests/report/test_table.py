@@ -50,14 +50,15 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> 
         assert value in shown
 
 
-def test_readings_show_interval_and_note() -> None:
+def test_readings_show_interval_and_notes_stand_below() -> None:
     them = {
         "f1": Reading("f1", 0.5, "1", "measured", (0.4, 0.6), note="12 examples"),
         "x_y": Reading("x", 1, "s", "modelled"),
     }
     shown = _show(table.readings(them), 100)
-    for text in ("F1", "[0.4000, 0.6000]", "12 examples", "x y", "modelled"):
+    for text in ("F1", "[0.4000, 0.6000]", "x y", "modelled"):
         assert text in shown
+    assert table.notes(them) == ["F1: 12 examples"]
 
 
 def test_rows_keep_numbers_whole() -> None:

@@ -45,8 +45,9 @@ def main() -> None:
 def inspect(model: str, shape: str | None, carriers: bool, build: str | None, as_json: bool, **given: Any) -> None:
     """Show the dims of MODEL: name, size, who carries them, what each costs, what is frozen and why."""
     with shown():
+        from secateurs.archive import plain
         from secateurs.job.inspecting import inspect_named
-        from secateurs.report import dims, document
+        from secateurs.report import dims
         from secateurs.report.numbers import number
 
         found = inspect_named(model, shape, _task(given), (build,) if build else ())
@@ -56,7 +57,7 @@ def inspect(model: str, shape: str | None, carriers: bool, build: str | None, as
         [f"operators without a rule, which freeze what they touch: {', '.join(found.unknown)}"] if found.unknown else []
     )
     tables = (dims.prunable(found.costs, every_carrier=carriers), dims.frozen(found.costs))
-    show({"model": model, **document.plain(found)}, as_json, total, *tables, *unknown)
+    show({"model": model, **plain(found)}, as_json, total, *tables, *unknown)
 
 
 @main.command(short_help="Make the dense model of a pretrained one.")
@@ -70,16 +71,17 @@ def inspect(model: str, shape: str | None, carriers: bool, build: str | None, as
 def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) -> None:
     """Train the pretrained MODEL on a task of texts: the dense model, where there is none yet."""
     with shown():
+        from secateurs.archive import plain
         from secateurs.job.finetuning import finetune_named
         from secateurs.job.opening import TaskName
         from secateurs.recoveries.fine_tune import FineTune
-        from secateurs.report import document, table
+        from secateurs.report import table
 
         training = FineTune(epochs=given.pop("epochs"), learning_rate=given.pop("learning_rate"))
         task = TaskName(given.pop("task"), text_fields(given))
         done = finetune_named(model, task, output, training, seed)
     show(
-        {"model": model, "task": task.name, **document.plain(done)},
+        {"model": model, "task": task.name, **plain(done)},
         as_json,
         table.readings(
             {f"{it.measure}, {split}": it for split, it in done.readings.items()}, title=f"{model} on {task.name}"
@@ -106,7 +108,12 @@ def measure(model: str, weights: str | None, as_json: bool, **given: Any) -> Non
 
         build, settings = given.pop("build"), Settings(batch_size=given.pop("batch_size"))
         found = measure_named((model, weights), _task(given), settings, (build,) if build else ())
-    show({"model": model, "measures": document.readings(found)}, as_json, table.readings(found, title=model))
+    show(
+        {"model": model, "measures": document.readings(found)},
+        as_json,
+        table.readings(found, title=model),
+        *table.notes(found),
+    )
 
 
 @main.command(short_help="Two networks side by side.")

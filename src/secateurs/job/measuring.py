@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -73,7 +74,10 @@ def readings(model: nn.Module, task: Task, settings: Settings | None = None) -> 
         settings.batch_size, settings.threads, max_seconds=settings.latency_seconds, seed=settings.seed
     )(model, task)
     logger.info("measuring energy")
-    found["energy"] = _energy(settings)(model, task)
+    try:
+        found["energy"] = _energy(settings)(model, task)
+    except SecateursError as error:  # the network has just run: it is the meter that is missing
+        found["energy"] = _unread(error)
     return _ordered(found)
 
 
@@ -92,7 +96,10 @@ def compare(dense: nn.Module, pruned: nn.Module, task: Task, settings: Settings 
     timed = ratio(dense, pruned, task.example_inputs, _pairs(settings))
     before["latency"], after["latency"] = timed.baseline, timed.model
     logger.info("measuring the energy of the two networks, in turns")
-    before["energy"], after["energy"] = _energy(settings).both(dense, pruned, task.example_inputs)
+    try:
+        before["energy"], after["energy"] = _energy(settings).both(dense, pruned, task.example_inputs)
+    except SecateursError as error:
+        before["energy"] = after["energy"] = _unread(error)
     paired = {"latency": timed.ratio, "latency_wall": timed.wall, "latency_control": timed.control}
     return Comparison(_ordered(before), _ordered(after), paired, _notes(timed.ratio, after))
 
@@ -164,6 +171,10 @@ def _quick(model: nn.Module, task: Task, settings: Settings) -> dict[str, Readin
 
 def _energy(settings: Settings) -> Energy:
     return Energy(settings.batch_size, settings.threads, settings.energy_seconds)
+
+
+def _unread(error: SecateursError) -> Reading:
+    return Reading("energy", math.nan, "J", "measured", note=str(error))
 
 
 def _pairs(settings: Settings) -> Pairs:

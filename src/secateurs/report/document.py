@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from secateurs.archive import plain
 from secateurs.report.comparison import Comparison
 from secateurs.types import Reading
 
 RATIOS = ("latency", "macs", "parameters", "energy")
 """The measures whose ratio is always in the document, null where it is not known."""
-
-
-def plain(value: Any) -> Any:
-    """Turn a value into what JSON can hold: numbers that are not finite become null, sets and tuples lists.
-
-    Args:
-        value: Numbers, strings, mappings, sequences, tensors, paths, dataclasses, nested in any way.
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return plain(_unwrapped(value))
-
-
-def _unwrapped(value: Any) -> Any:
-    if isinstance(value, Reading):
-        return reading(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
-    # Tensors, and numpy's arrays and scalars.
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def text(document: Mapping[str, Any]) -> str:

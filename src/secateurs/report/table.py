@@ -53,7 +53,7 @@ def _order(it: Comparison) -> list[str]:
 
 
 def readings(them: Mapping[str, Reading], title: str | None = None) -> Table:
-    """One row per reading: value, 95 % interval, how it was got, and its note.
+    """One row per reading: value, 95 % interval and how it was got.
 
     Args:
         them: Measure -> reading.
@@ -64,10 +64,18 @@ def readings(them: Mapping[str, Reading], title: str | None = None) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", overflow="fold")
     table.add_column("how", style="dim", overflow="fold")
-    table.add_column("note")
     for name, it in them.items():
-        table.add_row(_title(name), _value(it), _interval(it), _how(it), it.note or "")
+        table.add_row(_title(name), _value(it), _interval(it), _how(it))
     return table
+
+
+def notes(them: Mapping[str, Reading]) -> list[str]:
+    """A line for each reading that has a note.
+
+    Args:
+        them: Measure -> reading.
+    """
+    return [f"{_title(name)}: {it.note}" for name, it in them.items() if it.note]
 
 
 def rows(columns: Mapping[str, bool], lines: Sequence[Sequence[Any]], title: str | None = None) -> Table:
