@@ -1,0 +1,96 @@
+"""A pruned network of a search on the disk: tensors of the small network, plan, repairs; and back, to the bit."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateurs.archive import (
+    State,
+    give_state_,
+    pack_plan,
+    pack_repairs,
+    read_state,
+    read_tensors,
+    sync,
+    unpack_plan,
+    unpack_repairs,
+    write_tensors,
+)
+from secateurs.prune import Pruned
+from secateurs.repair import apply_repairs_
+from secateurs.search.journal import unwritten
+from secateurs.surgery import scatter_
+from secateurs.types import Group, Plan, SecateursError
+
+
+def dense(model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
+    """The network as given, with nothing removed: what pruning starts from."""
+    return Pruned(model, Plan({}), (), model, groups, 0.0)
+
+
+def keep(path: Path, pruned: Pruned) -> None:
+    """Write it, all or nothing.
+
+    Raises:
+        SecateursError: The disk is full or cannot be written.
+    """
+    state = read_state(pruned.model)
+    packed, sizes = pack_plan(pruned.plan)
+    tensors = {**_under("model", state.tensors), **_under("plan", packed)}
+    about = {
+        "ties": state.ties,
+        "passing": sorted(state.passing),
+        "sizes": sizes,
+        "repairs": pack_repairs(pruned.repairs),
+        "sparsity": pruned.sparsity,
+    }
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_tensors(partial, tensors, about)
+        os.replace(partial, path)
+        sync(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise unwritten(path, error) from error
+
+
+def restore(path: Path, model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
+    """Read what ``keep`` wrote.
+
+    Args:
+        path: The file.
+        model: The dense network; left alone.
+        groups: Of that network.
+
+    Raises:
+        SecateursError: The file is missing or damaged, or belongs to another network.
+    """
+    tensors, about = read_tensors(path)
+    try:
+        state = State(_below("model", tensors), about["ties"], frozenset(about["passing"]))
+        plan = unpack_plan(_below("plan", tensors), about["sizes"])
+        repairs, sparsity = unpack_repairs(about["repairs"]), float(about["sparsity"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SecateursError(
+            f"{path} holds no pruned network ({error!r}): search again in another directory"
+        ) from error
+    small, masked = copy.deepcopy(model), copy.deepcopy(model)
+    give_state_(small, state)
+    apply_repairs_(small, repairs)
+    scatter_(masked, small, groups, plan)
+    return Pruned(small, plan, repairs, masked, groups, sparsity)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {n.removeprefix(f"{prefix}/"): t for n, t in tensors.items() if n.startswith(f"{prefix}/")}
