@@ -74,6 +74,20 @@ def test_normalising_scores_that_are_all_zero_leaves_them() -> None:
     assert found == {"a": 2}
 
 
+@pytest.mark.parametrize("normalise", ["none", "mean", "l2"])
+def test_what_is_gone_goes_first_and_does_not_count_in_the_norm(normalise: Literal["none", "mean", "l2"]) -> None:
+    groups = make(a=(2, 3), b=(1, 6))
+    gone = -torch.inf
+    scores = {
+        "a": torch.tensor([gone, 5.0, 6.0, 7.0, 8.0, gone]),
+        "b": torch.tensor([gone, 1.15, 1.15, 1.2, 1.25, 1.25]),
+    }
+    costs = {"a": 1.0, "b": 1.0}
+    rank = GlobalRank("units", normalise)
+    assert rank(groups, scores, 3 / 12, costs) == {"a": 2, "b": 5}
+    assert rank(groups, scores, 4 / 12, costs) == ({"a": 1, "b": 5} if normalise == "mean" else {"a": 2, "b": 4})
+
+
 def test_equal_scores_go_in_the_order_of_the_groups() -> None:
     groups = make(a=(1, 4), b=(1, 4))
     scores = {"a": torch.ones(4), "b": torch.ones(4)}

@@ -29,7 +29,8 @@ class GlobalRank:
 
     Args:
         currency: What a unit costs, and what the sparsity is a fraction of.
-        normalise: By what a group's scores are divided first: nothing, their mean, or their L2 norm.
+        normalise: By what a group's scores are divided first: nothing, their mean, or their L2 norm. Infinite scores
+            (of units that are gone, or protected) do not count in it.
         floor: Fraction of every block that stays at least, in [0, 1), so that no layer collapses.
 
     Raises:
@@ -83,7 +84,8 @@ class GlobalRank:
         stay = max(1, math.ceil(self.floor * group.block - 1e-9 * group.block))
         values: npt.NDArray[np.float64] = score.detach().cpu().double().numpy()
         if self.normalise != "none":
-            size = values.mean() if self.normalise == "mean" else np.linalg.norm(values)
+            finite = values[np.isfinite(values)]  # what is gone already scores minus infinity
+            size = finite.sum() / max(1, len(finite)) if self.normalise == "mean" else np.linalg.norm(finite)
             values = values / size if size > 0 else values
         blocks = np.sort(values.reshape(group.n_blocks, group.block), axis=1)
         return np.asarray(blocks.sum(axis=0)[: group.block - stay])
