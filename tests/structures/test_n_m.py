@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from secateurs.graph import trace
+from secateurs.select import select
+from secateurs.structures.n_m import NM
+from secateurs.types import SecateursError
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.Conv1d(8, 6, 2), nn.Flatten(), nn.Linear(6 * 3, 2))
+
+
+def test_blocks_are_neighbours_along_the_input_features() -> None:
+    net = model()
+    groups = NM()(trace(net, (torch.randn(2, 4, 6),)))
+    assert [(g.name, g.n_units, g.block) for g in groups] == [("0.weight", 96, 4), ("2.weight", 96, 4)]
+    scores = {g.name: g.members[0].cut(net.get_parameter(g.name).detach().abs()).flatten() for g in groups}
+    plan = select(groups, scores, {g.name: 2 for g in groups})
+    for group in groups:
+        weight = net.get_parameter(group.name)
+        mask = group.members[0].mask(plan.keep[group.name], weight.shape)
+        out, inputs, kernel = weight.shape
+        assert (mask.reshape(out, inputs // 4, 4, kernel).sum(2) == 2).all()
+        kept = weight.abs().where(mask, 0).reshape(out, -1, 4, kernel).sum(2)
+        best = weight.abs().reshape(out, -1, 4, kernel).topk(2, dim=2).values.sum(2)
+        assert torch.allclose(kept, best)
+
+
+def test_what_m_does_not_divide_is_named() -> None:
+    network = trace(model(), (torch.randn(2, 4, 6),))
+    with pytest.raises(SecateursError, match=r"n_m: 0\.weight has 4 input features, which 8 does not divide; name it"):
+        NM(4, 8)(network)
+    assert [g.name for g in NM(4, 8, keep=("0.*",))(network)] == ["2.weight"]
+    with pytest.raises(SecateursError, match=r"n_m: 4\.weight has 18 input features, which 4 does not divide"):
+        NM(outputs=True)(network)
+
+
+def test_the_pattern_fixes_the_sparsity() -> None:
+    assert NM(2, 4).sparsity == 0.5
+    assert NM(1, 4).sparsity == 0.75
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 4), (4, 4), (5, 4)])
+def test_impossible_patterns_are_refused(n: int, m: int) -> None:
+    with pytest.raises(SecateursError, match=f"n_m: n of m weights are kept, with 1 <= n < m; got {n} of {m}"):
+        NM(n, m)
