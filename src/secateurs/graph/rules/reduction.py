@@ -14,7 +14,7 @@ STATISTIC = "a statistic is taken over it"
 
 
 def _dims(call: Call, source: Tensor) -> list[int]:
-    given = call.arg(1, "dim")
+    given = call.arg(2 if "norm" in call.name else 1, "dim")
     if given is None or given == []:
         return list(range(source.dim()))
     return [d % source.dim() for d in (given if isinstance(given, list | tuple) else [given])]
@@ -36,7 +36,7 @@ def _all(axes: Iterable[Axis]) -> list[Node]:
 
 
 def total(call: Call) -> None:
-    """A sum: removed positions add nothing where they are zero."""
+    """A sum, or a norm: removed positions add nothing where they are zero."""
     source = call.inputs()[0]
     dims = _dims(call, source)
     dirty = call.dirty(source)
@@ -126,6 +126,20 @@ def batch_norm(call: Call) -> None:
         call.give([channel] if extra.shape == source.shape[1:2] else [(Node(n),) for n in extra.shape], (), extra)
 
 
+def weight_norm(call: Call) -> None:
+    """Direction times length: a norm is taken over all axes but one."""
+    direction, length = call.args[:2]
+    dim = call.arg(2, "dim", 0)
+    axes = call.axes(direction)
+    unify(axes[dim], call.axes(length)[dim], f"{call.name} meets it in two arrangements")
+    for d, axis in enumerate(axes):
+        if d != dim:
+            freeze(axis, f"{STATISTIC} ({call.name})")
+    out, norm = call.outputs()
+    call.give(axes, (), out)
+    call.give(call.axes(length), (), norm)
+
+
 def pooling(call: Call) -> None:
     """Batch and channels pass; spatial positions are new."""
     source = call.inputs()[0]
@@ -146,9 +160,7 @@ def triangle(call: Call) -> None:
     call.give(label.axes, label.dirty)
 
 
-STATISTICS = (
-    "mean amax amin max min var std var_mean std_mean norm linalg_vector_norm logsumexp prod argmax argmin all any"
-)
+STATISTICS = "mean amax amin max min var std var_mean std_mean logsumexp prod argmax argmin all any"
 ALONG = "_softmax softmax _safe_softmax _log_softmax log_softmax cumsum cumprod sort topk logcumsumexp"
 POOLS = (
     "max_pool2d_with_indices max_pool1d max_pool2d max_pool3d max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
@@ -163,11 +175,12 @@ BATCH_NORMS = (
 )
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {"aten.sum": total, "aten.nansum": total}
+    {f"aten.{name}": total for name in ("sum", "nansum", "norm", "linalg_vector_norm")}
     | {f"aten.{name}": statistic for name in STATISTICS.split()}
     | {f"aten.{name}": along for name in ALONG.split()}
     | {f"aten.{name}": pooling for name in POOLS.split()}
     | {f"aten.{name}": batch_norm for name in BATCH_NORMS.split()}
     | {f"aten.{name}": layer_norm for name in ("native_layer_norm", "_fused_rms_norm", "rms_norm")}
     | {"aten.native_group_norm": group_norm, "aten.tril": triangle, "aten.triu": triangle}
+    | {"aten._weight_norm_interface": weight_norm}
 )

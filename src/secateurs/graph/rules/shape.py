@@ -181,6 +181,20 @@ def pad(call: Call) -> None:
     call.give(axes, (*label.dirty, *(border if value else ())))
 
 
+def pixel_shuffle(call: Call) -> None:
+    """Channels are (what stays) x (the pixels of a square), which become spatial positions."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    label = call.label(source)
+    try:
+        stays, square = split(label.axes[-3], out.shape[-3])
+    except MisalignedError:
+        call.give_unknown(f"{call.name} cuts across it")
+        return
+    freeze((square,), "a spatial position")
+    spatial = [(Node(n, "a spatial position"),) for n in out.shape[-2:]]
+    call.give([*label.axes[:-3], (stays,), *spatial], label.dirty, out)
+
+
 def reordered(call: Call) -> None:
     """Positions of some dims change places; those dims are frozen, the others pass."""
     source = call.inputs()[0]
@@ -206,6 +220,10 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
         "aten.slice": slice_,
         "aten.split": split_,
         "aten.split_with_sizes": split_,
+        "aten.unsafe_split": split_,
+        "aten.unsafe_split_with_sizes": split_,
+        "aten.unsafe_chunk": split_,
+        "aten.pixel_shuffle": pixel_shuffle,
         "aten.cat": cat,
         "aten.stack": stack,
         "aten.constant_pad_nd": pad,
