@@ -7,8 +7,8 @@ tolerated loss eps, the costs C(W) (computation), T(W) (time) and E(W) (energy),
 2. measure C(W'), and check A(W') >= A(W) - eps;
 3. measure T(W');
 4. measure E(W');
-5. adjust p: back off when the bound falls, go on while it holds, roll back to the last that held, until the bracket
-   between what holds and what does not is narrow; the network recovers in between;
+5. adjust p: back off when A falls below the bound, go on while it holds, roll back to the last that held, until the
+   bracket between what holds and what does not is narrow; the network recovers in between;
 6. among the configurations that hold minimise C, T and E at once, and return W' with its metrics.
 
 Steps 1 to 4 are in ``trial``, the next p of step 5 in ``bracket``, the front of step 6 in ``pareto``. What is evaluated
@@ -51,7 +51,7 @@ class Algorithm1:
 
     Args:
         epsilon: How much of A may be lost, in A's own unit; in [0, 1).
-        start: The first p, and the largest step up.
+        start: The first p, and the first step up.
         tolerance: The search ends when what holds and what does not lie closer than this.
         preference: Which of the front is taken.
         seed: Configuration k runs under ``seed + k``.

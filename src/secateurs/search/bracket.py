@@ -1,4 +1,9 @@
-"""Step 5 of Algorithm 1, without the network: which p comes next, given which held and which did not."""
+"""Step 5 of Algorithm 1, without the network: which p comes next, given which held and which did not.
+
+Pruning goes on from the last network that held and has recovered, so a p that failed in one long step may hold in two.
+A failure therefore bounds only what was tried from the same network: when half the step holds, the p that failed is
+tried once more from there.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +18,27 @@ class Bracket:
     """Where the largest p that holds is still to be found.
 
     Args:
-        start: The first p; also the largest step up.
-        tolerance: The search is over when the bracket is narrower than this.
+        step: How far beyond ``low`` the next p lies; at first the p to start with.
+        tolerance: The search is over when ``high - low`` is smaller.
         low: The largest p that held; 0 is the dense network.
-        high: The smallest p above it that did not hold; 1 removes everything.
-        tried: Whether any p was evaluated.
+        high: The p above it that did not hold; 1 removes everything.
     """
 
-    start: float
+    step: float
     tolerance: float
     low: float = 0.0
     high: float = 1.0
-    tried: bool = False
 
     @property
     def next(self) -> float | None:
-        """The p to evaluate; None when the bracket is narrow.
-
-        While p holds it goes on by ``start``, but never past the middle of the bracket; when it does not, back off to
-        the middle between it and the last that held.
-        """
-        if not self.tried:
-            return self.start
-        width = self.high - self.low
-        if width < self.tolerance:
+        """The p to evaluate; None when the bracket is narrow."""
+        if self.high - self.low < self.tolerance:
             return None
-        return round(self.low + min(self.start, width / 2), DIGITS)
+        beyond = round(self.low + self.step, DIGITS)
+        return beyond if beyond < 1 else round((self.low + 1) / 2, DIGITS)
 
     def narrowed(self, p: float, holds: bool) -> Bracket:
-        """The bracket after p was evaluated."""
-        return replace(self, low=p, tried=True) if holds else replace(self, high=p, tried=True)
+        """The bracket after p was evaluated: up to p where it holds, else down to p and half the step."""
+        if holds:
+            return replace(self, low=p, high=self.high if p < self.high else 1.0, step=p - self.low)
+        return replace(self, high=p, step=(p - self.low) / 2)
