@@ -40,7 +40,7 @@ class Lap:
 class Stopwatch:
     """Takes samples of a model's forward pass. To be used inside ``inference``.
 
-    Warms up on creation, and finds how many calls a sample needs to last ``SHORTEST_SAMPLE``.
+    Warms up on creation, and finds how many ``calls`` a sample needs to last ``SHORTEST_SAMPLE``.
 
     Args:
         model: In evaluation mode.
@@ -55,15 +55,15 @@ class Stopwatch:
         self.device = device_of(model)
         self._model = model
         self._inputs = prepared(inputs, self.device, batch_size)
-        self._calls = 1
-        began, calls = time.perf_counter(), 0
-        while calls < WARM_UP_CALLS or time.perf_counter() - began < WARM_UP_SECONDS:
+        self.calls = 1
+        fastest, began, laps = math.inf, time.perf_counter(), 0
+        while laps < WARM_UP_CALLS or time.perf_counter() - began < WARM_UP_SECONDS:
             try:
-                once = self.lap()
+                fastest = min(fastest, self.lap().wall)
             except Exception as error:
                 raise SecateursError(f"the model fails on the example inputs: {error}") from error
-            calls += 1
-        self._calls = max(1, math.ceil(SHORTEST_SAMPLE / max(once.wall, 1e-7)))
+            laps += 1
+        self.calls = max(1, math.ceil(SHORTEST_SAMPLE / max(fastest, 1e-7)))
 
     @property
     def clock(self) -> Clock:
@@ -78,14 +78,14 @@ class Stopwatch:
         wall, cpu = time.perf_counter(), time.process_time()
         if cuda:
             events[0].record(torch.cuda.current_stream(self.device))
-        for _ in range(self._calls):
+        for _ in range(self.calls):
             call(self._model, self._inputs)
         if cuda:
             events[1].record(torch.cuda.current_stream(self.device))
         synchronise(self.device)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         on_device = events[0].elapsed_time(events[1]) / 1e3 if cuda else math.nan
-        return Lap(wall / self._calls, cpu / self._calls, on_device / self._calls)
+        return Lap(wall / self.calls, cpu / self.calls, on_device / self.calls)
 
 
 def synchronise(device: torch.device) -> None:

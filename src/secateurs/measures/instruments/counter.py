@@ -105,8 +105,11 @@ class _Tally:
         return isinstance(value, Tensor) and value.dim() >= 2 and value.numel() > 0 and home(value) in self._homes
 
     def needed(self, operator: str, operands: list[Tensor]) -> float:
-        """The share of an operator's work that meets no zero weight; zeros of two weights are taken as independent."""
-        weights = [operand for operand in operands if self.is_weight(operand)]
+        """The share of an operator's work that meets no zero weight; zeros of two weights are taken as independent.
+
+        What has a sparse layout is a weight wherever it comes from.
+        """
+        weights = [o for o in operands if self.is_weight(o) or o.layout != torch.strided]
         if operator in POOLED and weights:
             return sum(map(nonzero, weights)) / sum(weight.numel() for weight in weights)
         return prod(nonzero(weight) / weight.numel() for weight in weights)

@@ -44,7 +44,7 @@ def median_interval(values: NDArray[np.float64], seed: int, resamples: int = 100
 
 
 def pairs_interval(
-    statistic: Callable[[NDArray[np.int64]], float], counts: NDArray[np.int64], seed: int = 0, resamples: int = 500
+    statistic: Callable[[NDArray[np.int64]], float], counts: NDArray[np.int64], seed: int = 0, resamples: int = 300
 ) -> tuple[float, float]:
     """The bootstrap interval of a statistic of (predicted, true) pairs, by percentiles.
 

@@ -123,6 +123,10 @@ def ratio(baseline: nn.Module, model: nn.Module, inputs: Inputs, pairs: Pairs | 
     trio = (baseline, _copied(baseline), model)
     with threads(settings.threads), inference(*trio):
         watches = tuple(Stopwatch(each, inputs, settings.batch_size) for each in trio)
+        # The first call of a sample finds cold caches: with unequal numbers of calls its share would differ.
+        calls = max(watch.calls for watch in watches)
+        for watch in watches:
+            watch.calls = calls
         laps = _interleaved(watches, clock, settings)
     return _found(laps, clock, named(clock, device, settings.threads), settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -90,8 +91,10 @@ class Rapl:
                     last[i] = now
 
         def keep_reading() -> None:
-            while not over.wait(self.poll):
-                advance()
+            # A counter that cannot be read is reported by the last reading, not by a thread nobody watches.
+            with suppress(OSError, ValueError):
+                while not over.wait(self.poll):
+                    advance()
 
         def stop() -> float:
             over.set()
