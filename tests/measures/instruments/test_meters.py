@@ -38,7 +38,7 @@ def test_no_meter_is_no_failure(monkeypatch):
     monkeypatch.setattr(load_model.LoadModel, "open", classmethod(lambda cls: None))
     meter = open_meter("cpu")
     assert meter.source is None
-    assert "codecarbon is not installed" in meter.missing
+    assert "codecarbon (3.3 or later) is missing" in meter.missing
     with meter.window() as window:
         pass
     assert window.joules is None

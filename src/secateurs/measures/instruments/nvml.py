@@ -36,7 +36,8 @@ class Nvml:
             import pynvml
 
             pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            uuid = str(torch.cuda.get_device_properties(device).uuid).removeprefix("GPU-")
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         except Exception:  # no library, no driver, no such counter: each has an error of its own
             return None
