@@ -123,4 +123,5 @@ def open_meter(device: torch.device | str = "cpu") -> Meter:
     if device.type != "cpu":
         return Meter(device, None, f"no energy meter is known for {device.type}")
     found: Source | None = Rapl.open() or LoadModel.open()
-    return Meter(device, found, None if found else "no counter can be read here, and codecarbon (3.3 or later) is missing")
+    missing = "no counter can be read here, and codecarbon (3.3 or later) is missing"
+    return Meter(device, found, None if found else missing)
