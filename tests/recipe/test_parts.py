@@ -18,6 +18,7 @@ def test_every_axis_has_parts() -> None:
     assert {axis: bool(part_names(axis)) for axis in ROOMS} == dict.fromkeys(ROOMS, True)
     assert {"magnitude", "random", "taylor", "wanda"} <= set(part_names("criterion"))
     assert not any(name.startswith("_") for axis in ROOMS for name in part_names(axis))
+    assert "instruments" not in part_names("measure")  # a folder is no part
 
 
 def test_a_part_by_name_and_by_fields() -> None:

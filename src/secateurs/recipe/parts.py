@@ -50,7 +50,7 @@ def part_names(axis: str) -> tuple[str, ...]:
     if axis not in ROOMS:
         raise SecateursError(unknown("axis", axis, ROOMS))
     room = import_module(f"secateurs.{ROOMS[axis]}")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(room.__path__) if not m.name.startswith("_")))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(room.__path__) if not (m.ispkg or m.name.startswith("_"))))
 
 
 def part(axis: str, spec: Any) -> Any:

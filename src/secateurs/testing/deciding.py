@@ -1,0 +1,129 @@
+"""Checks of the parts that decide: criteria, allocations, schedules."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from secateurs.testing.claims import check_spec, generator, require
+from secateurs.types import Allocation, Criterion, Group, Need, Rows, Schedule
+
+_UNITS, _DEAD = 12, 7
+
+
+def check_criterion(criterion: Criterion, *, equivariant: bool = True) -> None:
+    """Scores are one finite number per unit; the same each time; they follow the units; a dead unit is the lowest.
+
+    Args:
+        criterion: The part. It is called with what it needs and with nothing else.
+        equivariant: Whether units in another order must get the same scores in that order; not so for chance.
+
+    Raises:
+        AssertionError: It does not conform.
+    """
+    check_spec("criterion", criterion)
+    require(criterion.needs <= set(get_args(Need)), f"{criterion} needs {set(criterion.needs)}, not all of them known")
+    for widths in ((1,), (5, 1, 3)):
+        rows = _rows(criterion.needs, widths)
+        before = copy.deepcopy(rows)
+        scores = criterion(rows)
+        require(scores.shape == (_UNITS,), f"{criterion} gives shape {tuple(scores.shape)} for {_UNITS} units")
+        require(scores.is_floating_point() and bool(scores.isfinite().all()), f"{criterion} gives no finite floats")
+        require(torch.equal(scores, criterion(rows)), f"{criterion} gives other scores the second time")
+        require(all(map(_same_rows, before, rows)), f"{criterion} changes the rows that it is given")
+        order = torch.randperm(_UNITS, generator=generator())
+        moved = criterion([_reordered(r, order) for r in rows])
+        same = torch.allclose(moved, scores[order], rtol=1e-4, atol=1e-6)
+        require(same or not equivariant, f"{criterion} scores units by where they stand")
+        lowest = bool((scores[_DEAD] <= scores).all())
+        require(lowest, f"{criterion} does not rank a unit whose weights are all zero lowest")
+
+
+def check_allocation(allocation: Allocation) -> None:
+    """Counts lie in the block, reach the sparsity without a slice too many, and fall as the sparsity rises.
+
+    Raises:
+        AssertionError: It does not conform.
+    """
+    check_spec("allocation", allocation)
+    source = generator()
+    for blocks in ([(1, 40)], [(1, 16), (3, 10), (20, 8)], [(1, 8), (1, 200), (2, 50), (5, 20)]):
+        groups = [Group(f"g{i}", n * block, (), block) for i, (n, block) in enumerate(blocks)]
+        scores = {g.name: torch.rand(g.n_units, generator=source) * (i + 1) for i, g in enumerate(groups)}
+        price = Price.linear(groups, {g.name: float(1 + 3 * i) for i, g in enumerate(groups)})
+        before = copy.deepcopy(scores)
+        previous = {g.name: g.block for g in groups}
+        for sparsity in (0.0, 0.1, 0.25, 0.5, 0.6):
+            counts = dict(allocation(groups, scores, sparsity, price))
+            _check_counts(allocation, groups, counts, sparsity, price)
+            fallen = all(counts[name] <= previous[name] for name in counts)
+            require(fallen, f"{allocation} keeps more somewhere at sparsity {sparsity} than at less")
+            again = dict(allocation(groups, scores, sparsity, price))
+            require(counts == again, f"{allocation} gives other counts the second time")
+            previous = counts
+        require(all(torch.equal(before[n], scores[n]) for n in scores), f"{allocation} changes the scores")
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """The sparsities rise from above the start to exactly the target.
+
+    Raises:
+        AssertionError: It does not conform.
+    """
+    check_spec("schedule", schedule)
+    for start, target in ((0.0, 0.3), (0.0, 0.95), (0.3, 0.4), (0.5, 0.9), (0.0, 0.01)):
+        steps = schedule(target, start)
+        said = f"{schedule} from {start} to {target} gives {steps}"
+        require(len(steps) > 0 and steps[-1] == target, f"{said}, which does not end on the target")
+        require(all(a < b for a, b in pairwise((start, *steps))), f"{said}, which does not rise")
+    require(schedule(0.5) == schedule(0.5, 0.0), f"{schedule} does not start at 0 by itself")
+
+
+def _rows(needs: frozenset[Need], widths: Sequence[int]) -> list[Rows]:
+    """Random members of 12 units, one of them dead; the second multiplies no activation, as a bias does."""
+    source, rows = generator(), []
+    for i, width in enumerate(widths):
+        weight, gradient = (torch.randn(_UNITS, width, generator=source) for _ in range(2))
+        norm = torch.rand(_UNITS, width, generator=source) + 0.1
+        weight[_DEAD] = 0
+        multiplies = "activation_norm" in needs and i != 1
+        rows.append(Rows(weight, gradient if "gradient" in needs else None, norm if multiplies else None))
+    return rows
+
+
+def _tensors(rows: Rows) -> Iterator[Tensor]:
+    yield from (t for t in (rows.weight, rows.gradient, rows.activation_norm) if t is not None)
+
+
+def _same_rows(a: Rows, b: Rows) -> bool:
+    return all(map(torch.equal, _tensors(a), _tensors(b)))
+
+
+def _reordered(rows: Rows, order: Tensor) -> Rows:
+    gradient, norm = (None if t is None else t[order] for t in (rows.gradient, rows.activation_norm))
+    return Rows(rows.weight[order], gradient, norm)
+
+
+def _check_counts(
+    allocation: Allocation,
+    groups: Sequence[Group],
+    counts: Mapping[str, int],
+    sparsity: float,
+    price: Price,
+) -> None:
+    said = f"{allocation} at sparsity {sparsity} gives {dict(counts)}"
+    require(counts.keys() == {g.name for g in groups}, f"{said}, not one count for each group")
+    require(all(1 <= counts[g.name] <= g.block for g in groups), f"{said}, which empties or overfills a block")
+    slices = {g.name: g.n_blocks * price.unit[g.name] for g in groups}
+    gone = sum((g.block - counts[g.name]) * slices[g.name] for g in groups)
+    wanted = sparsity * sum(g.block * slices[g.name] for g in groups)
+    require(gone >= wanted * (1 - 1e-6), f"{said}, which removes {gone} of the {wanted} asked for")
+    spare = sum(slices[g.name] for g in groups if counts[g.name] < g.block)
+    require(
+        gone == 0 or gone - spare < wanted * (1 + 1e-6), f"{said}, which removes {gone} where {wanted} was asked for"
+    )
