@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secateurs.measures.accuracy import Accuracy
+from secateurs.measures.instruments.meters import Meter
 from secateurs.recipe import Recipe
-from secateurs.search import Budget
-from secateurs.types import Measure, Task
+from secateurs.search import Budget, algorithm1
+from secateurs.search.costs import Costs, Sides
+from secateurs.types import Measure, Reading, Task
 
 Pair = tuple[Tensor, Tensor]
 
@@ -34,8 +37,7 @@ class Shuffled:
 
 def rings(n: int, seed: int) -> Pair:
     """Points, labelled by which of two wobbly rings they lie in."""
-    random = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, 2, generator=random)
+    x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
     return x, ((x.norm(dim=1) + 0.3 * torch.sin(3 * x[:, 0]) > 1.1).long())
 
 
@@ -48,7 +50,7 @@ def predict(model: nn.Module, batch: Pair) -> tuple[Tensor, Tensor]:
 
 
 def make_task(quality: Measure | None = None, **manifest: Any) -> Task:
-    splits = {name: rings(n, seed) for seed, (name, n) in enumerate([("train", 256), ("select", 200), ("final", 200)])}
+    splits = {name: rings(n, seed) for seed, (name, n) in enumerate([("train", 256), ("select", 200), ("final", 150)])}
     return Task(
         name="rings",
         example_inputs=(splits["train"][0][:8],),
@@ -75,8 +77,17 @@ def make_net(width: int = 24) -> nn.Module:
     return net.requires_grad_(True).eval()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on a network this small only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
-def net() -> nn.Module:
+def net(one_thread: None) -> nn.Module:
     return make_net()
 
 
@@ -107,3 +118,24 @@ def recipe() -> Recipe:
 def budget() -> Budget:
     """As little measuring as the instruments allow."""
     return Budget(1e-3, 1e-3, 1e-3, 1e-3)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T and E are noise, drawn anew in every run, and cost no time; the search's own meter is off."""
+    noise = random.SystemRandom()
+
+    def reading(measure: str, unit: str, value: float) -> Reading:
+        return Reading(measure, value, unit, "measured")
+
+    def time(self: Costs, model: nn.Module) -> Sides:
+        t = reading("latency", "s", noise.uniform(0.5, 1.5))
+        return Sides({"latency": t}, {"latency": t}, {"latency": reading("latency_ratio", "1", t.value)})
+
+    def energy(self: Costs, model: nn.Module) -> Sides:
+        e = reading("energy", "J", noise.uniform(0.5, 1.5))
+        return Sides({"energy": e}, {"energy": e}, {"energy": reading("energy_ratio", "1", e.value)})
+
+    monkeypatch.setattr(Costs, "time", time)
+    monkeypatch.setattr(Costs, "energy", energy)
+    monkeypatch.setattr(algorithm1, "open_meter", lambda device: Meter(device, None))
