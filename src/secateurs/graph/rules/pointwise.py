@@ -7,7 +7,6 @@ operand is known to be zero and arbitrary values elsewhere.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,28 +51,34 @@ def _dirty(call: Call, operands: list[Tensor], axes: list[Axis]) -> set[Node]:
 
 
 def _stays_zero(call: Call, zero: tuple[bool, ...]) -> bool | None:
-    """Run the operator on numbers: True where the result is zero; None where it is not a number."""
-    pattern = iter(zero)
+    """Run the operator on numbers: True where the result is zero; None where only zeros make it not finite."""
+    result = _tried(call, zero)
+    if result is None:
+        return False
+    if any(zero) and result.is_floating_point():
+        usual = _tried(call, (False,) * len(zero))
+        if usual is not None and bool((usual.isfinite() & ~result.isfinite()).any()):
+            return None
+    return not bool(result.any())
 
-    def stand_in(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        if next(pattern):
-            return torch.zeros(len(SAMPLES), dtype=x.dtype)
-        return torch.tensor(SAMPLES).to(x.dtype)
 
-    args, kwargs = tree_map(stand_in, (call.args, call.kwargs))
+def _tried(call: Call, zero: tuple[bool, ...]) -> Tensor | None:
+    """The operator on zeros where an operand is zero, and on every combination of sample values of the others."""
+    values = [
+        torch.tensor((False, True)) if t.dtype == torch.bool else torch.tensor(SAMPLES).to(t.dtype)
+        for t in call.inputs()
+    ]
+    picks = torch.meshgrid(*(torch.arange(len(v)) for v in values), indexing="ij")
+    numbers = [v[pick] for v, pick in zip(values, picks, strict=True)]
+    stand_ins = iter([torch.zeros_like(n) if z else n for n, z in zip(numbers, zero, strict=True)])
+    args, kwargs = tree_map(lambda x: next(stand_ins) if isinstance(x, Tensor) else x, (call.args, call.kwargs))
     if "device" in kwargs:
         kwargs["device"] = torch.device("cpu")
     try:
         result = call.func(*args, **kwargs)
     except (RuntimeError, TypeError):
-        return False
-    if not isinstance(result, Tensor):
-        return False
-    if result.is_floating_point() and bool(result.isnan().any()):
         return None
-    return not bool(result.any())
+    return result if isinstance(result, Tensor) else None
 
 
 def same(call: Call) -> None:
@@ -97,7 +102,8 @@ def uniform(call: Call) -> None:
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {f"aten.{name}": same for name in ("clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "dropout")}
-    | {f"aten.{name}": pointwise for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_", "prelu")}
+    | {f"aten.{name}": pointwise for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_")}
+    | {f"aten.{name}": pointwise for name in ("prelu", "_prelu_kernel")}
     | {
         f"aten.{name}": uniform
         for name in ("zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like")
