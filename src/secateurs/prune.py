@@ -89,13 +89,13 @@ def rounds(
     groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
     current = copy.deepcopy(start.masked if start else model)
     plan = start.plan if start else Plan({})
-    costs = {group.name: network.cost(group, recipe.allocation.currency) for group in groups}
+    price = network.price(groups, recipe.allocation.currency)
     steps = recipe.schedule(sparsity, start.sparsity if start else 0.0)
     for number, step in enumerate(steps, start=1):
         logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
         scores = evidence.scores(current, groups, recipe.criterion, task, recipe.calibration_batches)
         scores = _without_dropped(scores, plan)
-        counts = recipe.allocation(groups, scores, step, costs)
+        counts = recipe.allocation(groups, scores, step, price)
         plan = plan & select(groups, scores, counts)
         surgery.mask_(current, groups, plan)
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)

@@ -186,6 +186,27 @@ Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What is left costs, in the currency of an allocation.
+
+    A layer between two groups costs the product of their widths, so what is saved is not the sum of what units cost.
+
+    Args:
+        unit: Group name -> what one unit of the dense network costs, all others staying.
+        of: Counts -> what all that the groups have a part in costs when so much is kept.
+    """
+
+    unit: Mapping[str, float]
+    of: Callable[[Counts], float]
+
+    @classmethod
+    def linear(cls, groups: Sequence[Group], unit: Mapping[str, float]) -> Price:
+        """Every unit costs the same whatever else is kept."""
+        blocks = {group.name: group.n_blocks for group in groups}
+        return cls(unit, lambda counts: sum(unit[name] * blocks[name] * kept for name, kept in counts.items()))
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What stays: group name -> bool ``(n_units,)``, True = kept. Plans over the same groups compose with ``&``."""
 
@@ -295,17 +316,12 @@ class Criterion(Protocol):
 
 @runtime_checkable
 class Allocation(Protocol):
-    """How much from where: counts kept per block, such that the fraction of total cost removed reaches ``sparsity``.
-
-    ``costs`` maps a group's name to the cost of one of its units (in the allocation's currency).
-    """
+    """How much from where: counts kept per block, such that the fraction of the price removed reaches ``sparsity``."""
 
     @property
     def currency(self) -> str: ...
 
-    def __call__(
-        self, groups: Sequence[Group], scores: Scores, sparsity: float, costs: Mapping[str, float]
-    ) -> Counts: ...
+    def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, price: Price) -> Counts: ...
 
 
 @runtime_checkable

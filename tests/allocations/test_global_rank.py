@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateurs.allocations.global_rank import GlobalRank
-from secateurs.types import Group, SecateursError
+from secateurs.types import Group, Price, SecateursError
 
 
 def make(**blocks: tuple[int, int]) -> list[Group]:
@@ -21,23 +21,29 @@ def test_the_worst_go_first_across_groups() -> None:
     scores = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([2.5, 30.0, 10.0, 20.0])}
     costs = {"a": 1.0, "b": 1.0}
     rank = GlobalRank(currency="units")
-    assert rank(groups, scores, 0.125, costs) == {"a": 3, "b": 4}
-    assert rank(groups, scores, 0.375, costs) == {"a": 2, "b": 3}
-    assert rank(groups, scores, 0.5, costs) == {"a": 1, "b": 3}
-    assert rank(groups, scores, 0.0, costs) == {"a": 4, "b": 4}
+    assert rank(groups, scores, 0.125, Price.linear(groups, costs)) == {"a": 3, "b": 4}
+    assert rank(groups, scores, 0.375, Price.linear(groups, costs)) == {"a": 2, "b": 3}
+    assert rank(groups, scores, 0.5, Price.linear(groups, costs)) == {"a": 1, "b": 3}
+    assert rank(groups, scores, 0.0, Price.linear(groups, costs)) == {"a": 4, "b": 4}
 
 
 def test_worth_is_score_per_cost() -> None:
     groups = make(cheap=(1, 4), dear=(1, 4))
     scores = {"cheap": torch.full((4,), 1.0), "dear": torch.full((4,), 2.0)}
-    assert GlobalRank(currency="units")(groups, scores, 0.25, {"cheap": 1.0, "dear": 1.0}) == {"cheap": 2, "dear": 4}
-    assert GlobalRank()(groups, scores, 0.25, {"cheap": 1.0, "dear": 10.0}) == {"cheap": 4, "dear": 2}
+    assert GlobalRank(currency="units")(groups, scores, 0.25, Price.linear(groups, {"cheap": 1.0, "dear": 1.0})) == {
+        "cheap": 2,
+        "dear": 4,
+    }
+    assert GlobalRank()(groups, scores, 0.25, Price.linear(groups, {"cheap": 1.0, "dear": 10.0})) == {
+        "cheap": 4,
+        "dear": 2,
+    }
 
 
 def test_what_costs_nothing_is_kept() -> None:
     groups = make(free=(1, 4), dear=(1, 4))
     scores = {"free": torch.zeros(4), "dear": torch.ones(4)}
-    assert GlobalRank()(groups, scores, 0.5, {"free": 0.0, "dear": 3.0}) == {"free": 4, "dear": 2}
+    assert GlobalRank()(groups, scores, 0.5, Price.linear(groups, {"free": 0.0, "dear": 3.0})) == {"free": 4, "dear": 2}
 
 
 def test_blocks_lose_the_same_number_and_a_slice_is_their_sum() -> None:
@@ -46,18 +52,18 @@ def test_blocks_lose_the_same_number_and_a_slice_is_their_sum() -> None:
     scores = {"two": torch.tensor([1.0, 20.0, 30.0, 9.0]), "one": torch.tensor([4.0, 6.0, 7.0, 8.0])}
     costs = {"two": 1.0, "one": 1.0}
     rank = GlobalRank(currency="units")
-    assert rank(groups, scores, 1 / 8, costs) == {"two": 2, "one": 3}
-    assert rank(groups, scores, 2 / 8, costs) == {"two": 1, "one": 3}
-    assert rank(groups, scores, 4 / 8, costs) == {"two": 1, "one": 2}
+    assert rank(groups, scores, 1 / 8, Price.linear(groups, costs)) == {"two": 2, "one": 3}
+    assert rank(groups, scores, 2 / 8, Price.linear(groups, costs)) == {"two": 1, "one": 3}
+    assert rank(groups, scores, 4 / 8, Price.linear(groups, costs)) == {"two": 1, "one": 2}
 
 
 def test_one_unit_of_every_block_and_the_floor_stay() -> None:
     groups = make(a=(1, 10), b=(1, 10))
     scores = {"a": torch.zeros(10), "b": torch.ones(10)}
     costs = {"a": 1.0, "b": 1.0}
-    assert GlobalRank(floor=0.0)(groups, scores, 0.5, costs) == {"a": 1, "b": 9}
-    assert GlobalRank(floor=0.3)(groups, scores, 0.5, costs) == {"a": 3, "b": 7}
-    assert GlobalRank(floor=0.3)(groups, scores, 0.7, costs) == {"a": 3, "b": 3}
+    assert GlobalRank(floor=0.0)(groups, scores, 0.5, Price.linear(groups, costs)) == {"a": 1, "b": 9}
+    assert GlobalRank(floor=0.3)(groups, scores, 0.5, Price.linear(groups, costs)) == {"a": 3, "b": 7}
+    assert GlobalRank(floor=0.3)(groups, scores, 0.7, Price.linear(groups, costs)) == {"a": 3, "b": 3}
 
 
 @pytest.mark.parametrize(("normalise", "loser"), [("none", "small"), ("mean", "large"), ("l2", "small")])
@@ -65,12 +71,13 @@ def test_normalise(normalise: Literal["none", "mean", "l2"], loser: str) -> None
     # Against their mean the worst of `large` is worse; against their norm that of `small`, which shares it among more.
     groups = make(small=(1, 8), large=(1, 2))
     scores = {"small": torch.full((8,), 0.01), "large": torch.tensor([50.0, 100.0])}
-    found = GlobalRank("units", normalise)(groups, scores, 0.1, {"small": 1.0, "large": 1.0})
+    found = GlobalRank("units", normalise)(groups, scores, 0.1, Price.linear(groups, {"small": 1.0, "large": 1.0}))
     assert found[loser] == {"small": 7, "large": 1}[loser]
 
 
 def test_normalising_scores_that_are_all_zero_leaves_them() -> None:
-    found = GlobalRank("units", "mean")(make(a=(1, 4)), {"a": torch.zeros(4)}, 0.5, {"a": 1.0})
+    groups = make(a=(1, 4))
+    found = GlobalRank("units", "mean")(groups, {"a": torch.zeros(4)}, 0.5, Price.linear(groups, {"a": 1.0}))
     assert found == {"a": 2}
 
 
@@ -84,14 +91,16 @@ def test_what_is_gone_goes_first_and_does_not_count_in_the_norm(normalise: Liter
     }
     costs = {"a": 1.0, "b": 1.0}
     rank = GlobalRank("units", normalise)
-    assert rank(groups, scores, 3 / 12, costs) == {"a": 2, "b": 5}
-    assert rank(groups, scores, 4 / 12, costs) == ({"a": 1, "b": 5} if normalise == "mean" else {"a": 2, "b": 4})
+    assert rank(groups, scores, 3 / 12, Price.linear(groups, costs)) == {"a": 2, "b": 5}
+    assert rank(groups, scores, 4 / 12, Price.linear(groups, costs)) == (
+        {"a": 1, "b": 5} if normalise == "mean" else {"a": 2, "b": 4}
+    )
 
 
 def test_equal_scores_go_in_the_order_of_the_groups() -> None:
     groups = make(a=(1, 4), b=(1, 4))
     scores = {"a": torch.ones(4), "b": torch.ones(4)}
-    assert GlobalRank("units")(groups, scores, 0.25, {"a": 1.0, "b": 1.0}) == {"a": 2, "b": 4}
+    assert GlobalRank("units")(groups, scores, 0.25, Price.linear(groups, {"a": 1.0, "b": 1.0})) == {"a": 2, "b": 4}
 
 
 @given(
@@ -112,15 +121,15 @@ def test_removes_the_shortest_run_that_reaches_the_target(
     rank = GlobalRank(floor=0.0)
     if most < sparsity * total * (1 - 1e-9):
         with pytest.raises(SecateursError, match="out of reach"):
-            rank(groups, scores, sparsity, costs)
+            rank(groups, scores, sparsity, Price.linear(groups, costs))
         return
-    kept = rank(groups, scores, sparsity, costs)
+    kept = rank(groups, scores, sparsity, Price.linear(groups, costs))
     removed = sum((g.block - kept[g.name]) * g.n_blocks * costs[g.name] for g in groups)
     slices = [g.n_blocks * costs[g.name] for g in groups if kept[g.name] < g.block]
     assert removed >= sparsity * total * (1 - 1e-6)
     assert removed - max(slices) < sparsity * total * (1 + 1e-6)
     assert all(kept[g.name] >= 1 for g in groups)
-    more = rank(groups, scores, sparsity / 2, costs)
+    more = rank(groups, scores, sparsity / 2, Price.linear(groups, costs))
     assert all(more[g.name] >= kept[g.name] for g in groups)
 
 
@@ -128,7 +137,7 @@ def test_a_million_units_a_block_or_a_million_blocks() -> None:
     groups = make(flat=(1, 1_000_000), rows=(250_000, 4))
     generator = torch.Generator().manual_seed(0)
     scores = {g.name: torch.rand(g.n_units, generator=generator) for g in groups}
-    found = GlobalRank("units")(groups, scores, 0.5, {"flat": 1.0, "rows": 1.0})
+    found = GlobalRank("units")(groups, scores, 0.5, Price.linear(groups, {"flat": 1.0, "rows": 1.0}))
     assert (1e6 - found["flat"]) + 250_000 * (4 - found["rows"]) == pytest.approx(1e6, abs=250_000)
 
 
@@ -143,9 +152,19 @@ def test_a_million_units_a_block_or_a_million_blocks() -> None:
 )
 def test_contradictions_are_refused(rank: GlobalRank, sparsity: float, costs: float, message: str) -> None:
     with pytest.raises(SecateursError, match=message):
-        rank(make(a=(1, 4)), {"a": torch.ones(4)}, sparsity, {"a": costs})
+        groups = make(a=(1, 4))
+        rank(groups, {"a": torch.ones(4)}, sparsity, Price.linear(groups, {"a": costs}))
 
 
 def test_floor_outside_its_range_is_refused() -> None:
     with pytest.raises(SecateursError, match=r"global_rank: floor must be in \[0, 1\), got 1"):
         GlobalRank(floor=1.0)
+
+
+def test_the_price_of_what_is_left_decides_not_the_sum_of_what_units_cost() -> None:
+    groups = make(a=(1, 4), b=(1, 4))
+    scores = {"a": torch.arange(4.0), "b": torch.arange(4.0)}
+    # One layer between the two: 4 x 4 = 16 multiplications, of which each unit alone has a part in 4.
+    price = Price({"a": 4.0, "b": 4.0}, lambda counts: float(counts["a"] * counts["b"]))
+    assert GlobalRank()(groups, scores, 7 / 16, price) == {"a": 3, "b": 3}
+    assert GlobalRank()(groups, scores, 8 / 16, price) == {"a": 2, "b": 3}

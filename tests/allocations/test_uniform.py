@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from secateurs.allocations.uniform import Uniform
-from secateurs.types import Group, SecateursError
+from secateurs.types import Group, Price, SecateursError
 
 
 def counts(sparsity: float, *blocks: int) -> list[int]:
     groups = [Group(str(i), 2 * block, (), block) for i, block in enumerate(blocks)]
-    found = Uniform()(groups, {g.name: torch.ones(g.n_units) for g in groups}, sparsity, {})
+    found = Uniform()(groups, {g.name: torch.ones(g.n_units) for g in groups}, sparsity, Price.linear(groups, {}))
     return [found[g.name] for g in groups]
 
 

@@ -7,7 +7,8 @@ channels across layers; Molchanov et al. (2017) divide by the layer's L2 norm fi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from secateurs.types import Counts, Group, Scores, SecateursError
+from secateurs.types import Counts, Group, Price, Scores, SecateursError
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class GlobalRank:
     """Rank all units of all groups by score per cost, and remove from the bottom until the sparsity is reached.
 
     What is ranked are slices: the c-th worst unit of every block of a group, together, since all blocks must keep the
-    same number. A slice scores and costs the sum over its blocks. Removed is the shortest run of slices whose cost
-    reaches ``sparsity`` times the cost of all units of all groups: never less, and more by under one slice. Equal
+    same number. A slice scores and costs the sum over its blocks. Removed is the shortest run of slices after which the
+    price of what is left has fallen by ``sparsity``: never less, and more by under one slice. Equal
     slices go in the order of the groups. At least one unit of every block stays.
 
     Args:
@@ -46,38 +47,38 @@ class GlobalRank:
         if not 0 <= self.floor < 1:
             raise SecateursError(f"global_rank: floor must be in [0, 1), got {self.floor}")
 
-    def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, costs: Mapping[str, float]) -> Counts:
+    def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, price: Price) -> Counts:
         if not 0 <= sparsity < 1:
             raise SecateursError(f"global_rank: sparsity must be in [0, 1), got {sparsity}")
-        total = sum(g.n_units * costs[g.name] for g in groups)
-        if not groups or not total > 0:
+        dense = price.of({g.name: g.block for g in groups}) if groups else 0.0
+        if not dense > 0:
             raise SecateursError(f"global_rank: no unit costs any {self.currency}; choose another currency")
-        removed = np.zeros(len(groups), dtype=np.int64)
-        if sparsity > 0:
-            owner, spent = self._ranked(groups, scores, costs)
-            # The tolerance keeps a sum of floats a hair under the target from costing one slice more.
-            target = sparsity * total * (1 - 1e-9)
-            if not len(spent) or spent[-1] < target:
-                most = spent[-1] / total if len(spent) else 0.0
-                raise SecateursError(
-                    f"global_rank: sparsity {sparsity:g} of {self.currency} is out of reach, as floor {self.floor:g} "
-                    f"and one unit of every block stay: at most {most:.4f}; lower the sparsity or the floor"
-                )
-            removed = np.bincount(owner[: 1 + np.searchsorted(spent, target)], minlength=len(groups))
-        return {g.name: g.block - int(k) for g, k in zip(groups, removed, strict=True)}
+        owner = self._ranked(groups, scores, price)
 
-    def _ranked(
-        self, groups: Sequence[Group], scores: Scores, costs: Mapping[str, float]
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-        """All removable slices, worst first: the group each belongs to, and the cost of all up to it."""
+        def counts(n: int) -> dict[str, int]:
+            removed = np.bincount(owner[:n], minlength=len(groups))
+            return {g.name: g.block - int(k) for g, k in zip(groups, removed, strict=True)}
+
+        # The tolerance keeps a sum of floats a hair above the target from costing one slice more.
+        target = dense * (1 - sparsity * (1 - 1e-9))
+        if price.of(counts(len(owner))) > target:
+            most = 1 - price.of(counts(len(owner))) / dense
+            raise SecateursError(
+                f"global_rank: sparsity {sparsity:g} of {self.currency} is out of reach, as floor {self.floor:g} "
+                f"and one unit of every block stay: at most {most:.4f}; lower the sparsity or the floor"
+            )
+        return counts(bisect_left(range(len(owner)), True, key=lambda n: price.of(counts(n)) <= target))
+
+    def _ranked(self, groups: Sequence[Group], scores: Scores, price: Price) -> npt.NDArray[np.int32]:
+        """All removable slices, worst first: the group that each belongs to."""
         slices = [self._slices(group, scores[group.name]) for group in groups]
-        prices = np.array([g.n_blocks * costs[g.name] for g in groups], dtype=np.float64)
+        prices = [g.n_blocks * price.unit[g.name] for g in groups]
         # What costs nothing gains nothing by going: it is ranked last.
         worth = [s / p if p > 0 else np.full_like(s, np.inf) for s, p in zip(slices, prices, strict=True)]
         owner = np.repeat(np.arange(len(groups), dtype=np.int32), [len(s) for s in slices])
         # Each group is sorted already, so the stable sort only merges.
-        owner = owner[np.argsort(np.concatenate(worth), kind="stable")]
-        return owner, prices[owner].cumsum()
+        ranked: npt.NDArray[np.int32] = owner[np.argsort(np.concatenate(worth), kind="stable")]
+        return ranked
 
     def _slices(self, group: Group, score: Tensor) -> npt.NDArray[np.float64]:
         """Scores of the slices of a group that may go, worst first."""

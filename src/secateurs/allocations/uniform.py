@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from secateurs.types import Counts, Group, Scores, SecateursError
+from secateurs.types import Counts, Group, Price, Scores, SecateursError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Uniform:
 
     currency: ClassVar[str] = "units"
 
-    def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, costs: Mapping[str, float]) -> Counts:
+    def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, price: Price) -> Counts:
         if not 0 <= sparsity < 1:
             raise SecateursError(f"uniform: sparsity must be in [0, 1), got {sparsity}")
         counts = {}

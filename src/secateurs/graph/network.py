@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from secateurs.types import Dim, Group, Member, Weight
+from secateurs.types import Counts, Dim, Group, Member, Price, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,40 @@ class Graph:
     def _volume(self, axes: tuple[Factors, ...], sizes: Sizes) -> int:
         return prod(self.size(axis, sizes) for axis in axes)
 
-    def cost(self, group: Group, currency: str) -> float:
-        """What one unit of a group costs in the dense network, in ``units``, ``parameters`` or ``macs``."""
+    def price(self, groups: Sequence[Group], currency: str) -> Price:
+        """What the units of these groups cost, in ``units``, ``parameters`` or ``macs``.
+
+        Counted is all that a group has a part in: the products, or parameters, that carry one of its dims or weights.
+        """
         if currency == "units":
-            return 1.0
+            return Price.linear(groups, {group.name: 1.0 for group in groups})
+        ours = {dim for group in groups for dim in group.dims}
+        weights = {member.tensor: group for group in groups if not group.removable for member in group.members}
+        held = [
+            (axes, weights.get(weight or ""))
+            for axes, weight in self._volumes(currency)
+            if weight in weights or any(name in ours for axis in axes for name in named(axis))
+        ]
+
+        def of(counts: Counts) -> float:
+            sizes = {group.dims[-1]: counts[group.name] for group in groups if group.removable}
+            return sum(self._volume(axes, sizes) * (counts[w.name] / w.block if w else 1.0) for axes, w in held)
+
+        return Price({group.name: self._unit_cost(group, currency) for group in groups}, of)
+
+    def _volumes(self, currency: str) -> list[tuple[tuple[Factors, ...], str | None]]:
+        if currency == "macs":
+            return [(product.axes, product.weight) for product in self.products]
+        return [(self.tensors[name], name) for name in self.trainable]
+
+    def _unit_cost(self, group: Group, currency: str) -> float:
         if group.dims:
             outer = prod(self.dims[dim].size for dim in group.dims[:-1])
             return self.saving(group.dims[-1], currency) / outer
         names = {member.tensor for member in group.members}
-        if currency == "parameters":
-            return float(len(names))
-        return sum(self._volume(p.axes, {}) for p in self.products if p.weight in names) / group.n_units
+        return (
+            sum(self._volume(axes, {}) for axes, weight in self._volumes(currency) if weight in names) / group.n_units
+        )
 
     def saving(self, dim: str, currency: str) -> int:
         """What one position less of a dim saves, in ``macs`` or ``parameters``."""

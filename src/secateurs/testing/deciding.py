@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from secateurs.testing.claims import check_spec, generator, require
-from secateurs.types import Allocation, Criterion, Group, Need, Rows, Schedule
+from secateurs.types import Allocation, Criterion, Group, Need, Price, Rows, Schedule
 
 _UNITS, _DEAD = 12, 7
 
