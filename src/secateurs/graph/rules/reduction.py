@@ -36,7 +36,7 @@ def _all(axes: Iterable[Axis]) -> list[Node]:
 
 
 def total(call: Call) -> None:
-    """A sum, or a norm: removed positions add nothing where they are zero."""
+    """A sum: removed positions add nothing where they are zero."""
     source = call.inputs()[0]
     dims = _dims(call, source)
     dirty = call.dirty(source)
@@ -47,8 +47,14 @@ def total(call: Call) -> None:
     _give_reduced(call, source, dims, keeps_zero=True)
 
 
+def norm(call: Call) -> None:
+    """A norm of positive order sums powers, or takes the largest of what is not negative: zeros add nothing."""
+    order = call.arg(1, "p" if call.name == "aten.norm" else "ord", 2)
+    (total if order is None or order > 0 else statistic)(call)
+
+
 def statistic(call: Call) -> None:
-    """Means, maxima, norms: the number of positions, or the zeros themselves, enter the result."""
+    """Means, maxima, products: the number of positions, or the zeros themselves, enter the result."""
     source = call.inputs()[0]
     dims = _dims(call, source)
     for d in dims:
@@ -127,17 +133,15 @@ def batch_norm(call: Call) -> None:
 
 
 def weight_norm(call: Call) -> None:
-    """Direction times length: a norm is taken over all axes but one."""
+    """Direction times length: zeros add nothing to the norms, but no direction has norm zero."""
     direction, length = call.args[:2]
     dim = call.arg(2, "dim", 0)
     axes = call.axes(direction)
     unify(axes[dim], call.axes(length)[dim], f"{call.name} meets it in two arrangements")
-    for d, axis in enumerate(axes):
-        if d != dim:
-            freeze(axis, f"{STATISTIC} ({call.name})")
+    freeze(axes[dim], f"{call.name} is undefined where its entries are zero")
     out, norm = call.outputs()
-    call.give(axes, (), out)
-    call.give(call.axes(length), (), norm)
+    call.give(axes, call.dirty(direction, length), out)
+    call.give(call.axes(length), call.dirty(direction), norm)
 
 
 def pooling(call: Call) -> None:
@@ -175,7 +179,8 @@ BATCH_NORMS = (
 )
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {f"aten.{name}": total for name in ("sum", "nansum", "norm", "linalg_vector_norm")}
+    {f"aten.{name}": total for name in ("sum", "nansum")}
+    | {f"aten.{name}": norm for name in ("norm", "linalg_vector_norm")}
     | {f"aten.{name}": statistic for name in STATISTICS.split()}
     | {f"aten.{name}": along for name in ALONG.split()}
     | {f"aten.{name}": pooling for name in POOLS.split()}
