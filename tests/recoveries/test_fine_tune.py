@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,9 +72,15 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_best_weights(
 def test_it_stops_once_converged(make_task: MakeTask, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "secateurs.recoveries")
     counted = Counting(make_task())
-    FineTune(epochs=50, learning_rate=1e-12, patience=2, evaluations=4)(nn.Linear(6, 2), {}, counted.task)
+    FineTune(epochs=50, learning_rate=1e-12, patience=2, evaluations=4, warmup=0)(nn.Linear(6, 2), {}, counted.task)
     assert counted.steps == 8
     assert "converged after 8 of 800 steps" in caplog.text
+
+
+def test_it_does_not_stop_while_warming_up(make_task: MakeTask) -> None:
+    counted = Counting(make_task())
+    FineTune(epochs=2, learning_rate=1e-12, patience=2, evaluations=4, warmup=0.5)(nn.Linear(6, 2), {}, counted.task)
+    assert counted.steps == 24
 
 
 def test_vectors_are_spared_from_decay(network: nn.Module) -> None:
@@ -186,7 +193,13 @@ def test_best_keeps_the_lowest_loss() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "converged"),
-    [([1, 0.9], False), ([1, 0.9, 0.9, 0.8995], True), ([1, 0.9, 0.9, 0.8], False), ([1, 1, 2, 3], True)],
+    [
+        ([0.9, 0.9], False),
+        ([1, 0.9, 0.9, 0.8995], True),
+        ([1, 0.9, 0.9, 0.8], False),
+        ([1, 1, 2, 3], False),
+        ([math.nan, math.nan, math.nan], False),
+    ],
 )
 def test_convergence(losses: list[float], converged: bool) -> None:
     best = Best(nn.Linear(1, 1))

@@ -5,7 +5,7 @@ The learning rate rises linearly over the warm-up and falls to zero, linearly or
     w <- w - lr_t * (m_t / (sqrt(v_t) + eps) + weight_decay * w)        weight_decay = 0 for vectors (biases, norms)
 
 A part of the train split is held out: the weights kept are those of its lowest loss, the state before tuning included,
-and tuning ends early once that loss has converged.
+and tuning ends early once that loss has come to rest.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class FineTune:
         validation_fraction: Fraction of the batches used that is held out of the train split, evenly spread; never
             fewer than eight batches where the split has 32.
         evaluations: Held-out evaluations per epoch; the last step is always evaluated.
-        patience: Evaluations over which convergence is judged.
-        tolerance: Stop when the best held-out loss fell by less than this fraction over ``patience`` evaluations; 0
-            stops only where it did not fall at all.
+        patience: Evaluations over which convergence is judged, all of them after the warm-up.
+        tolerance: Stop when the held-out loss stayed within this fraction of itself over ``patience`` evaluations and
+            the one before; 0 stops only where it did not move at all.
 
     Raises:
         SecateursError: A field is outside its range, or the train split is empty.
@@ -59,7 +59,7 @@ class FineTune:
     validation_fraction: float = 0.05
     evaluations: int = 4
     patience: int = 4
-    tolerance: float = 1e-3
+    tolerance: float = 5e-3
 
     def __post_init__(self) -> None:
         """Check every field against its range."""
@@ -102,7 +102,8 @@ class FineTune:
             if step % every == 0 or step == steps:
                 best.offer(_mean_loss(model, held_out, task))
                 logger.info("fine_tune: step %d/%d held-out loss %.4f", step, steps, best.losses[-1])
-                if best.converged(self.patience, self.tolerance):
+                warm = step - self.patience * every >= self.warmup * steps
+                if warm and best.converged(self.patience, self.tolerance):
                     logger.info("fine_tune: converged after %d of %d steps", step, steps)
                     break
         best.restore_()
@@ -205,11 +206,10 @@ class Best:
         self.losses.append(loss)
 
     def converged(self, patience: int, tolerance: float) -> bool:
-        """Whether the lowest loss fell by no more than ``tolerance`` of itself in the last ``patience`` offers."""
-        if len(self.losses) <= patience:
-            return False
-        before, now = min(self.losses[:-patience]), min(self.losses)
-        return math.isfinite(before) and before - now <= tolerance * abs(before)
+        """Whether the last ``patience`` offers and the one before lie within ``tolerance`` of the lowest of them."""
+        recent = self.losses[-patience - 1 :]
+        lowest, highest = min(recent), max(recent)
+        return len(recent) > patience and math.isfinite(highest) and highest - lowest <= tolerance * abs(lowest)
 
     @torch.no_grad()
     def restore_(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,13 +27,13 @@ def read_columns(source: str, columns: Sequence[str]) -> list[list[Any]]:
         SecateursError: No such file, not readable, unreachable hub, no such column, no rows, or an empty cell.
     """
     table = _load(source)
+    if len(table) == 0:
+        raise SecateursError(f"{source} has no rows; give a file with data")
     for column in columns:
         if column not in table.column_names:
             near = difflib.get_close_matches(column, table.column_names, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
             raise SecateursError(f"{source} has no column '{column}'; {hint}it has: {', '.join(table.column_names)}")
-    if len(table) == 0:
-        raise SecateursError(f"{source} has no rows; give a file with data")
     read = [list(table[column]) for column in columns]
     for column, values in zip(columns, read, strict=True):
         if None in values:
@@ -64,12 +65,36 @@ def _load(source: str) -> Any:
 def _load_file(path: Path) -> Any:
     if path.suffix not in _BUILDERS:
         raise SecateursError(f"{path} is not a table that can be read; use one of: {', '.join(_BUILDERS)}")
-    options = {"sep": "\t", "quoting": 3} if path.suffix == ".tsv" else {}
     with _quiet() as datasets:
         try:
-            return datasets.load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train", **options)
+            if _is_empty(path):
+                return datasets.Dataset.from_dict({})
+            return datasets.load_dataset(
+                _BUILDERS[path.suffix], data_files=str(path), split="train", **_options(path.suffix)
+            )
         except Exception as error:
             raise SecateursError(f"cannot read {path}: {_root(error)}") from error
+
+
+def _options(suffix: str) -> dict[str, Any]:
+    """A cell that says NA or null is a text like any other; a tab-separated file quotes nothing."""
+    if suffix == ".tsv":
+        return {"keep_default_na": False, "sep": "\t", "quoting": 3}
+    return {"keep_default_na": False} if suffix == ".csv" else {}
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether the file has no rows, which each builder puts in other words."""
+    if path.stat().st_size == 0:
+        return True
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("rb") as file:
+            return sum(1 for _ in itertools.islice(file, 2)) < 2
+    if path.suffix == ".parquet":
+        from pyarrow.parquet import read_metadata
+
+        return bool(read_metadata(path).num_rows == 0)
+    return False
 
 
 def _load_glue(source: str) -> Any:
