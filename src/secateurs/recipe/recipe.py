@@ -18,7 +18,7 @@ from secateurs.recipe.fields import brief, check_names, fit, unknown
 from secateurs.recipe.parts import describe, name_of, part
 from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.one_shot import OneShot
-from secateurs.types import Allocation, Criterion, Group, Recovery, Schedule, SecateursError, Structure
+from secateurs.types import Allocation, Criterion, Group, Price, Recovery, Schedule, SecateursError, Structure
 
 _SINGLE = ("criterion", "allocation", "schedule", "recovery")
 
@@ -151,7 +151,7 @@ def _is_even(allocation: Allocation, sparsity: float) -> bool:
     block = 64 * Fraction(sparsity).limit_denominator(1024).denominator
     groups = tuple(Group(name, 2 * block, (), block) for name in ("low", "high"))
     scores = {g.name: torch.arange(2.0 * block) + 1 + 1000 * i for i, g in enumerate(groups)}
-    counts = allocation(groups, scores, sparsity, {g.name: 1.0 for g in groups})
+    counts = allocation(groups, scores, sparsity, Price.linear(groups, {g.name: 1.0 for g in groups}))
     return counts["low"] == counts["high"]
 
 
