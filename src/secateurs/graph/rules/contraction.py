@@ -98,15 +98,17 @@ def convolution(call: Call) -> None:
         freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
     for axis in lw[2:]:
         freeze(axis, "a kernel position")
+    for axis in lx[2:]:
+        freeze(axis, "a spatial position")
     tag((*lx[1], *out), "conv")
     kernel = tuple(range(2, weight.dim()))
     name = _note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
     spatial = [(Node(n, "a spatial position"),) for n in call.out.shape[2:]]
     call.contract(lx[0], *(lx[2:] if transposed else spatial), *lw, weight=name)
-    dirty = call.dirty(weight)
+    dirty = both | (call.dirty(x) & frozenset(leaves(lx[0]))) | (call.dirty(weight) & frozenset(leaves(out)))
     if bias is not None:
         unify(call.axes(bias)[0], out, reason)
-        dirty |= call.dirty(bias)
+        dirty |= call.dirty(bias) | frozenset(leaves(lx[0]))
     call.give([lx[0], out, *spatial], dirty)
 
 
