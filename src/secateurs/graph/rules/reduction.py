@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -112,22 +112,37 @@ def group_norm(call: Call) -> None:
     for axis in axes[2:]:
         freeze(axis, f"{STATISTIC} ({call.name})")
     out, *rest = call.outputs()
-    call.give(axes, () if len(affine) > 1 else call.label(source).dirty, out)
+    call.give(axes, _scaled(call, axes), out)
     for extra in rest:
         call.give([(Node(n, STATISTIC),) for n in extra.shape], out=extra)
 
 
+def _scaled(call: Call, axes: Sequence[Axis], mean: Tensor | None = None) -> frozenset[Node]:
+    """What is dirty after each channel was scaled and shifted, by vectors that go with it."""
+    source, scale, shift = call.args[0], call.arg(1, "weight"), call.arg(2, "bias")
+    channels = frozenset(leaves(axes[1]))
+    before = call.dirty(*(t for t in (source, mean) if t is not None))
+    here = before & channels if scale is None else before & channels & call.dirty(scale)
+    if shift is not None:
+        here |= call.dirty(shift)
+    elsewhere = before if mean is None and shift is None else frozenset(_all(axes))
+    return here | (elsewhere - channels)
+
+
 def batch_norm(call: Call) -> None:
     """Each channel by itself: scale, shift and running statistics carry the channel."""
-    source = call.args[0]
+    source, mean = call.args[0], call.arg(3, "running_mean")
     axes = call.axes(source)
     channel = axes[1]
     for tensor in call.inputs()[1:]:
         if tensor.dim() == 1 and tensor.shape[0] == source.shape[1]:
             unify(channel, call.axes(tensor)[0], f"{call.name} meets it in two arrangements")
-    affine = call.arg(1, "weight") is not None and call.arg(2, "bias") is not None
+    if not isinstance(mean, Tensor) or call.arg(5, "training") is True:
+        mean = None
+        for axis in (axes[0], *axes[2:]):
+            freeze(axis, f"{STATISTIC} ({call.name})")
     out, *rest = call.outputs()
-    call.give(axes, () if affine else call.label(source).dirty, out)
+    call.give(axes, _scaled(call, axes, mean), out)
     for extra in rest:
         call.give([channel] if extra.shape == source.shape[1:2] else [(Node(n),) for n in extra.shape], (), extra)
 
@@ -145,14 +160,15 @@ def weight_norm(call: Call) -> None:
 
 
 def pooling(call: Call) -> None:
-    """Batch and channels pass; spatial positions are new."""
+    """Batch and channels pass; spatial positions, as many dims as the operator's name says, are new."""
     source = call.inputs()[0]
     label = call.label(source)
-    for out in call.outputs():
-        spatial: list[Axis] = [(Node(n, "a spatial position"),) for n in out.shape[2:]]
-        call.give([*label.axes[:2], *spatial], label.dirty, out)
-    for axis in label.axes[2:]:
+    kept = source.dim() - int(next(c for c in reversed(call.name) if c.isdigit()))
+    for axis in label.axes[kept:]:
         freeze(axis, "a spatial position")
+    for out in call.outputs():
+        spatial: list[Axis] = [(Node(n, "a spatial position"),) for n in out.shape[kept:]]
+        call.give([*label.axes[:kept], *spatial], label.dirty, out)
 
 
 def triangle(call: Call) -> None:
