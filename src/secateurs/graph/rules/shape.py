@@ -168,7 +168,6 @@ def pad(call: Call) -> None:
     label = call.label(source)
     axes = list(label.axes)
     value = call.arg(2, "value", 0) or 0
-    border: list[Node] = []
     for i in range(len(amounts) // 2):
         before, after = amounts[2 * i], amounts[2 * i + 1]
         d = source.dim() - 1 - i
@@ -176,9 +175,8 @@ def pad(call: Call) -> None:
             call.give_unknown(f"{call.name} cuts it")
             return
         sides = [Node(n, "a padding of constant width") for n in (before, after)]
-        border += sides
         axes[d] = concatenation([(sides[0],), axes[d], (sides[1],)])
-    call.give(axes, (*label.dirty, *(border if value else ())))
+    call.give(axes, [node for axis in axes for node in axis] if value else label.dirty)
 
 
 def pixel_shuffle(call: Call) -> None:
