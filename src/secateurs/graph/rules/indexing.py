@@ -57,7 +57,14 @@ def made(call: Call) -> None:
         call.give([(Node(n, "its values are made in the forward pass"),) for n in out.shape], out=out)
 
 
+def nonzero(call: Call) -> None:
+    """Numbers of positions: what they count is frozen."""
+    for axis in call.axes(call.args[0]):
+        freeze(axis, "its positions are counted")
+    made(call)
+
+
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {"aten.embedding": embedding, "aten.index": index, "aten.index_select": index_select}
-    | {f"aten.{name}": made for name in ("arange", "linspace", "eye", "scalar_tensor", "rand", "randn", "nonzero")}
+    {"aten.embedding": embedding, "aten.index": index, "aten.index_select": index_select, "aten.nonzero": nonzero}
+    | {f"aten.{name}": made for name in ("arange", "linspace", "eye", "scalar_tensor", "rand", "randn")}
 )
