@@ -11,6 +11,7 @@ import click
 import secateurs
 from secateurs.cli.errors import Guarded
 from secateurs.cli.options import (
+    PREFER,
     batch_option,
     build_option,
     json_option,
@@ -19,7 +20,7 @@ from secateurs.cli.options import (
     task_options,
     text_fields,
 )
-from secateurs.cli.output import show
+from secateurs.cli.output import show, show_result
 from secateurs.cli.progress import shown
 
 if TYPE_CHECKING:
@@ -33,6 +34,56 @@ def main() -> None:
     # A module of the user's own is found from where the command is given, as by `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+
+
+@main.command(short_help="Prune a network trained there and then on real digits.")
+@click.option("--model", type=click.Choice(["conv", "vit"]), default="conv", show_default=True, help="What is pruned.")
+@click.option("--epsilon", type=float, default=0.01, show_default=True, help="How much accuracy may be lost.")
+@click.option("--output", metavar="DIR", help="Must not exist yet.  [default: a new secateurs-demo-MODEL]")
+@seed_option
+@json_option
+def demo(model: str, epsilon: float, output: str | None, seed: int, as_json: bool) -> None:
+    """Train a small network on real digits, prune it under the bound, save it, reload it, and measure both.
+
+    Needs no data and no network connection; takes less than two minutes.
+    """
+    with shown():
+        from pathlib import Path
+
+        from secateurs.job.demo import Demo, free
+
+        where = Path(output) if output else free(Path(f"secateurs-demo-{model}"))
+        result = Demo(model, epsilon, where, seed)()
+    show_result(f"{model} on {result.task}", result, as_json, dense=where / "dense")
+
+
+@main.command(short_help="Prune a network of your own as far as the bound allows.")
+@click.argument("model")
+@task_options
+@click.option("--epsilon", type=float, required=True, help="How much of the task's quality may be lost, e.g. 0.01.")
+@click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE", help="How to prune and to heal.")
+@click.option("--p", type=float, metavar="P", help="Evaluate this sparsity only, instead of searching the largest.")
+@click.option("--output", metavar="DIR", help="Must not exist yet.  [default: MODEL's name with -pruned]")
+@click.option("--prefer", metavar="LIST", default="macs,latency,energy", show_default=True, help=PREFER)
+@click.option("--start", type=float, default=0.3, show_default=True, help="The first sparsity that is tried.")
+@click.option("--tolerance", type=float, default=0.02, show_default=True, help="How closely the largest is found.")
+@click.option("--weights", metavar="FILE", help="State of a network that a function builds.")
+@batch_option
+@seed_option
+@json_option
+def prune(model: str, weights: str | None, as_json: bool, **given: Any) -> None:
+    """Prune MODEL as far as its quality on a task stays within epsilon; save it, reload it, and measure both.
+
+    MODEL is a directory or hub name of a transformers sequence classifier, or file.py:function, which builds the
+    network. What was interrupted goes on when the same command is given again.
+    """
+    with shown():
+        from secateurs.job.opening import TaskName
+        from secateurs.job.pruning import Wanted, prune_named
+
+        task = TaskName(given.pop("task"), text_fields(given))
+        result = prune_named((model, weights), task, Wanted(**given))
+    show_result(f"{model} on {result.task}", result, as_json)
 
 
 @main.command(short_help="The dims of a network: who carries them, what each costs, what is frozen.")

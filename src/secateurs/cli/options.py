@@ -9,6 +9,7 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+PREFER = "What to make small first, in order; or weights: macs=1,latency=2."
 _TASK_HELP = "glue/sst2, glue/cola, text (files given below), mnist, or file.py:function of your own."
 _TASK = (
     click.option("--task", "task", metavar="TASK", required=True, help=_TASK_HELP),

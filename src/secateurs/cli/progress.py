@@ -25,8 +25,10 @@ QUIET = {
     "DATASETS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
+    # Threads that wait for work in a loop take the processor from whoever has work.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""What other libraries read to hold their tongues; theirs and ours would mix on one terminal."""
+"""What other libraries read, as they are imported, to hold their tongues and to be good neighbours."""
 
 
 class Lines(logging.Handler):

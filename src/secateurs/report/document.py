@@ -60,7 +60,7 @@ def read(measure: str, document: Mapping[str, Any]) -> Reading:
     value, spread = document["value"], document.get("spread")
     return Reading(
         measure=measure,
-        value=math.nan if value is None else float(value),
+        value=_number(value),
         unit=document["unit"],
         how=document["how"],
         spread=None if spread is None else (_number(spread[0]), _number(spread[1])),
@@ -71,7 +71,7 @@ def read(measure: str, document: Mapping[str, Any]) -> Reading:
 
 
 def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    return math.nan if value is None else value
 
 
 def comparison(it: Comparison) -> dict[str, Any]:

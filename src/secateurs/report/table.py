@@ -49,7 +49,14 @@ def comparison(it: Comparison, title: str | None = None) -> Table:
 
 
 def _order(it: Comparison) -> list[str]:
-    return [*it.dense, *(name for name in it.pruned if name not in it.dense)]
+    names = [*it.dense, *(name for name in it.pruned if name not in it.dense)]
+    return [name for name in names if name != "nonzero_parameters" or not all(map(_all_nonzero, (it.dense, it.pruned)))]
+
+
+def _all_nonzero(them: Mapping[str, Reading]) -> bool:
+    """Whether the row of the non-zero parameters would only repeat that of the parameters (to 1 %)."""
+    stored, nonzero = them.get("parameters"), them.get("nonzero_parameters")
+    return stored is not None and nonzero is not None and nonzero.value > 0.99 * stored.value
 
 
 def readings(them: Mapping[str, Reading], title: str | None = None) -> Table:
