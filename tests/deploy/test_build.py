@@ -31,7 +31,22 @@ def test_a_function_must_return_a_module() -> None:
         Function("builtins:int")()
 
 
-@pytest.mark.parametrize("target", ["os:system", "secateurs.recipe:part", "secateurs.tasks:nn", "secateurs.types:Plan"])
+@pytest.mark.parametrize("name", ["conv_net", "vit"])
+def test_the_embedded_networks_are_ours(name: str) -> None:
+    build = Function(f"secateurs.tasks.mnist:{name}")
+    assert build.ours and isinstance(build(), nn.Module)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os:system",
+        "secateurs.recipe:part",
+        "secateurs.tasks.mnist:nn",
+        "secateurs.tasks.mnist:mnist",
+        "secateurs.types:Plan",
+    ],
+)
 def test_only_builders_that_come_with_secateurs_are_ours(target: str) -> None:
     assert not Function(target).ours
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from secateurs.deploy import Function, Transformers, load, read_build, read_manifest, read_plan, save
-from secateurs.types import SecateursError
+from secateurs.types import Plan, SecateursError
 
 Make = Callable[..., Path]
 TOKENS = torch.arange(9)
@@ -36,6 +36,14 @@ def test_the_same_network_comes_back(artifact: Make, pruned: Any) -> None:
 def test_the_plan_comes_back(artifact: Make, pruned: Any) -> None:
     plan = read_plan(artifact())
     assert torch.equal(plan.keep["hidden"], pruned.plan.keep["hidden"])
+
+
+def test_a_network_that_lost_nothing_comes_back(tmp_path: Path, pruned: Any) -> None:
+    whole = type(pruned)(pruned.masked, Plan({}), (), pruned.masked)
+    save(tmp_path / "whole", whole, recipe=_Recipe(), manifest={}, build=None)
+    assert read_plan(tmp_path / "whole").keep == {}
+    model = load(tmp_path / "whole", build=lambda: dense(pruned))
+    assert torch.equal(model(TOKENS), pruned.masked(TOKENS))
 
 
 def test_the_random_state_is_left_alone(artifact: Make, pruned: Any) -> None:
