@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateurs.graph.axes import Axis, Node, freeze, leaves
+from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of
 from secateurs.types import Inputs, Weight
 
 
@@ -130,9 +130,15 @@ class Call:
         out = self.outputs()[0] if out is None else out
         fixed = all(self.label(t).fixed for t in self.inputs())
         self.trace.labels[out] = Label(tuple(axes), frozenset(dirty), fixed)
-        if out._base is not None and any(t is out for t in self.inputs()):  # written in place, through a view
-            base = self.label(out._base)
-            self.trace.labels[out._base] = Label(base.axes, base.carried(), base.fixed and fixed)
+        if any(t is out for t in self.inputs()):
+            self._written(out, fixed)
+
+    def _written(self, out: Tensor, fixed: bool) -> None:
+        """After a write in place, nothing is known of the zeros in the other tensors that share its memory."""
+        base = out if out._base is None else out._base
+        for tensor, label in list(self.trace.labels.items()):
+            if tensor is not out and (tensor is base or tensor._base is base):
+                self.trace.labels[tensor] = Label(label.axes, label.carried(), label.fixed and fixed)
 
     def contract(self, *axes: Axis, weight: str | None = None) -> None:
         """Count the multiply-accumulates of a contraction over these axes."""
@@ -143,9 +149,9 @@ class Call:
         for tensor in self.inputs():
             for axis in self.axes(tensor):
                 freeze(axis, reason)
-        seen = {id(t) for t in self.inputs()}
         for out in self.outputs():
-            if id(out) not in seen:
+            known = [size_of(axis) for axis in self.axes(out)] if any(t is out for t in self.inputs()) else None
+            if known != list(out.shape):
                 self.give([(Node(n, reason),) for n in out.shape], out=out)
 
 

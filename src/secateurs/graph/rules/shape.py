@@ -205,6 +205,7 @@ def reordered(call: Call) -> None:
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {f"aten.{name}": view for name in ("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze")}
+    | {f"aten.{name}": view for name in ("squeeze_", "unsqueeze_")}
     | {
         "aten.flatten": view,
         "aten.unflatten": view,
