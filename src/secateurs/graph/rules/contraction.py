@@ -144,12 +144,7 @@ def attention(call: Call) -> None:
     unify(lk[0], lv[0], reason)
     unify(lk[1], lv[1], reason)
     unify(lk[2], lv[2], reason)
-    heads = lq[1]
-    if q.shape[1] != k.shape[1]:
-        lead, trail = split(heads, k.shape[1])
-        tag((trail,), "expanded")
-        heads = (lead,)
-    unify(heads, lk[1], reason)
+    unify(_shared_heads(call, lq[1], lk[1]), lk[1], reason)
     _sum_over(call, q, lq[3], k, lk[3])
     if call.kwargs.get("scale") is None:
         freeze(lq[3], "the scale of the attention follows its size")
@@ -170,6 +165,19 @@ def attention(call: Call) -> None:
     for extra in rest:
         known = [lq[0], lq[1], lq[2]] if extra.shape == out.shape[:3] else [(Node(n),) for n in extra.shape]
         call.give(known, (node for axis in known for node in factors(axis)), extra)
+
+
+def _shared_heads(call: Call, queries: Axis, keys: Axis) -> Axis:
+    """The part of the query heads that is told apart by key-value heads; the rest is the queries of a group."""
+    if size_of(queries) == size_of(keys):
+        return queries
+    try:
+        lead, trail = split(queries, size_of(keys))
+    except MisalignedError:
+        freeze((*queries, *keys), f"{call.name} groups cut across it")
+        return keys
+    tag((trail,), "expanded")
+    return (lead,)
 
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
