@@ -9,11 +9,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from secateurs.types import SecateursError
 
-_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json"}
+_BUILDERS = MappingProxyType({".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json"})
 
 
 def read_columns(source: str, columns: Sequence[str]) -> list[list[Any]]:
