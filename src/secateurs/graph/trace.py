@@ -8,7 +8,7 @@ operator without a rule freezes the dims that it touches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of
-from secateurs.types import Inputs, Weight
+from secateurs.types import Inputs, SecateursError, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,8 @@ def results(out: Any) -> Iterator[Tensor]:
     elif isinstance(out, tuple | list):
         for item in out:
             yield from results(item)
+    elif is_dataclass(out):
+        yield from results([getattr(out, entry.name) for entry in fields(out)])
 
 
 def forward(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -228,7 +230,12 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the whole layer
     try:
         with Tracer(trace, rules):
-            for out in forward(model, tree_map(mark, inputs)):
+            outputs = forward(model, tree_map(mark, inputs))
+            if not outputs:
+                raise SecateursError(
+                    "the model returns no tensor; return one, or a dict, a tuple or a dataclass that holds some"
+                )
+            for out in outputs:
                 for axis in trace.label(out).axes:
                     freeze(axis, "an output of the model")
     finally:
