@@ -42,7 +42,7 @@ def test_the_embedded_networks_are_ours(name: str) -> None:
     [
         "os:system",
         "secateurs.recipe:part",
-        "secateurs.tasks.mnist:nn",
+        "secateurs.tasks.mnist:stratified",
         "secateurs.tasks.mnist:mnist",
         "secateurs.types:Plan",
     ],
