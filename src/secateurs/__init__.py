@@ -12,8 +12,8 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secateurs.deploy import load as load
-    from secateurs.deploy import save as save
+    from secateurs.deploy.load import load as load
+    from secateurs.deploy.save import save as save
     from secateurs.graph import trace as trace
     from secateurs.prune import Pruned as Pruned
     from secateurs.prune import prune as prune
@@ -41,11 +41,11 @@ _HOME = MappingProxyType(
         "Recipe": "secateurs.recipe",
         "SecateursError": "secateurs.types",
         "Task": "secateurs.types",
-        "load": "secateurs.deploy",
+        "load": "secateurs.deploy.load",
         "load_recipe": "secateurs.recipe",
         "prune": "secateurs.prune",
         "rounds": "secateurs.prune",
-        "save": "secateurs.deploy",
+        "save": "secateurs.deploy.save",
         "trace": "secateurs.graph",
     }
 )
