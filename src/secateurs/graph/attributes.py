@@ -34,6 +34,9 @@ MIRRORS = MappingProxyType(
 CONVOLUTION = frozenset({"in_channels", "out_channels"})
 """The same for convolutions, where the groups enter."""
 
+GEOMETRY = frozenset({"kernel_size", "stride", "padding", "output_padding", "dilation"})
+"""Attributes of convolutions that are no size of a dim, whatever they equal."""
+
 MOST_TRIES = 200
 
 Key = tuple[str, ...]
@@ -108,12 +111,15 @@ def _undoubted(instances: list[tuple[Attribute, dict[Key, int]]]) -> dict[Attrib
 def _assignments(instances: list[tuple[Attribute, dict[Key, int]]]) -> list[dict[Attribute, int]]:
     """The distinct ways to give like attributes a new size from like places, nearest place first.
 
-    A module's own integer is left unchanged last, a field of a shared record first: that speaks for the whole network.
+    Unchanged comes after the places that are the module's own or its children's, and before those further below: an
+    integer that equals the size of something deep inside is more often something else, and a forward pass on one input
+    need not tell. A field of a shared record is left unchanged first: that speaks for the whole network.
     """
     keys = sorted({key for _, options in instances for key in options}, key=lambda key: (key[0].count("."), key))
     ways = [{attribute: options.get(key, attribute.value) for attribute, options in instances} for key in keys]
     unchanged = {attribute: attribute.value for attribute, _ in instances}
-    ways.insert(0 if "." in instances[0][0].path else len(ways), unchanged)
+    near = sum(key[0].count(".") <= 1 for key in keys)
+    ways.insert(0 if "." in instances[0][0].path else near, unchanged)
     distinct: list[dict[Attribute, int]] = []
     for way in ways:
         if way not in distinct:
@@ -150,8 +156,9 @@ def _partial_products(axis: Factors, network: Graph, sizes: Sizes) -> Iterator[t
 
 
 def _attributes(name: str, module: nn.Module, read: set[tuple[int, str]]) -> Iterator[tuple[Attribute, bool]]:
+    is_convolution = isinstance(module, nn.modules.conv._ConvNd)
     for key, value in vars(module).items():
-        if key.startswith("_") or key in MIRRORS or key in CONVOLUTION:
+        if key.startswith("_") or key in MIRRORS or key in CONVOLUTION or (is_convolution and key in GEOMETRY):
             continue
         for position, number in _integers(value):
             yield Attribute(name, key, position, number), (id(module), key) in read
