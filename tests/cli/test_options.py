@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from secateurs.cli.options import optional_task_options, task_options, text_fields
+from secateurs.cli.options import optional_task_options, task_options, text_fields, written
 from secateurs.tasks.text_classification import TextData
 
 
@@ -46,6 +46,7 @@ def test_every_field_has_its_name() -> None:
         "max_length": 9,
     }
     assert set(fields) <= {field.name for field in dataclasses.fields(TextData)}
+    assert _seen(*written("text", fields).split())["fields"] == fields
 
 
 def test_a_task_can_be_required() -> None:

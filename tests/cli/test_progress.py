@@ -33,12 +33,11 @@ def test_plain_lines_are_few_but_notices_always_come() -> None:
         LOG.warning("continuing")
         LOG.debug("detail")
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 2
-    assert lines[0].endswith("round 0")
-    assert lines[1].endswith("continuing")
+    assert len(lines) == 1, "what is over in a moment shows no progress"
+    assert lines[0].endswith("continuing")
 
 
-def test_lines_come_again_after_a_while() -> None:
+def test_lines_come_once_in_a_while() -> None:
     stream = io.StringIO()
     handler = Lines(stream, every=0.0)
     for i in range(3):

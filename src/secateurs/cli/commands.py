@@ -19,6 +19,7 @@ from secateurs.cli.options import (
     seed_option,
     task_options,
     text_fields,
+    written,
 )
 from secateurs.cli.output import show, show_result
 from secateurs.cli.progress import shown
@@ -137,7 +138,8 @@ def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) ->
         table.readings(
             {f"{it.measure}, {split}": it for split, it in done.readings.items()}, title=f"{model} on {task.name}"
         ),
-        f"Saved in {done.directory}. Next: secateurs prune {done.directory} --task {task.name} --epsilon 0.01",
+        f"Saved in {done.directory}. Next:",
+        f"  secateurs prune {done.directory} {written(task.name, task.options)} --epsilon 0.01",
     )
 
 

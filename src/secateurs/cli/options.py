@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +20,12 @@ _TASK = (
     click.option("--label", metavar="COLUMN", help="Column of the class."),
     click.option("--metric", metavar="NAME", help="accuracy, f1 or matthews."),
     click.option("--max-length", type=int, metavar="N", help="Tokens kept of one text."),
+    click.option(
+        "--select-from",
+        type=click.Choice(["evaluation", "train"]),
+        help="What decides: half of the evaluation texts, or texts held out of training (then all evaluation texts "
+        "report).  [default: evaluation]",
+    ),
 )
 
 
@@ -58,8 +65,24 @@ def text_fields(given: dict[str, Any]) -> dict[str, Any]:
         "label": given.pop("label"),
         "metric": given.pop("metric"),
         "max_length": given.pop("max_length"),
+        "select_from": given.pop("select_from"),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def written(task: str, fields: Mapping[str, Any]) -> str:
+    """A task as it is written on a command line.
+
+    Args:
+        task: Its name.
+        fields: What ``text_fields`` gave.
+    """
+    words = ["--task", task]
+    for name, value in fields.items():
+        option = f"--{name}-file" if name in ("train", "evaluation") else f"--{name.replace('_', '-')}"
+        for each in value if isinstance(value, tuple) else (value,):
+            words += [option, str(each)]
+    return shlex.join(words)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else.")

@@ -60,7 +60,7 @@ def show_result(title: str, result: Result, as_json: bool, dense: Path | None = 
     lines += [f"Dense network:  {dense}"] if dense else []
     lines += [f"Pruned network: {result.artifact}"]
     lines += [f"Reloaded in a new process; its outputs differ from those before by {result.difference:.1g} at most."]
-    lines += _next_steps(result, dense) if dense else [f"In Python:      secateurs.load({str(result.artifact)!r})"]
+    lines += _next_steps(result, dense) if dense else [f"In Python:      {result.loading}"]
     show(document(result), as_json, search, both, *lines)
 
 

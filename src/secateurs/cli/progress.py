@@ -24,6 +24,7 @@ QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "DATASETS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
     "PYTHONWARNINGS": "ignore",
     # Threads that wait for work in a loop take the processor from whoever has work.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -32,18 +33,17 @@ QUIET = {
 
 
 class Lines(logging.Handler):
-    """Plain lines, for files and pipes: notices at once, progress at most once in a while.
+    """Plain lines, for files and pipes: notices at once, progress once in a while.
 
     Args:
         stream: Where they go.
-        every: Least number of seconds between two lines of progress.
+        every: Least number of seconds before a line of progress, and between two.
     """
 
     def __init__(self, stream: TextIO, every: float = 3.0) -> None:
         super().__init__(logging.INFO)
         self.stream, self.every = stream, every
-        self._begun = time.monotonic()
-        self._last = float("-inf")
+        self._begun = self._last = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
         now = time.monotonic()

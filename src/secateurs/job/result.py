@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.archive import plain
+from secateurs.deploy import Function, read_build
 from secateurs.report import document as documents
 from secateurs.report.comparison import Comparison
 from secateurs.search.outcome import Outcome
@@ -36,6 +37,13 @@ class Result:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, one line each."""
         return (*self.outcome.notes, *self.comparison.notes)
+
+    @property
+    def loading(self) -> str:
+        """How the network is loaded in Python."""
+        build = read_build(self.artifact)
+        own = build is None or (isinstance(build, Function) and not build.ours)
+        return f"secateurs.load({str(self.artifact)!r}{', build=...' if own else ''})"
 
 
 def document(result: Result) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from secateurs.prune import Pruned
 from secateurs.recipe import Recipe
 from secateurs.report.document import text
 from secateurs.search.algorithm1 import Algorithm1
+from secateurs.search.journal import JOURNAL
 from secateurs.search.outcome import Outcome
 from secateurs.types import Plan, SecateursError, Task
 
@@ -84,9 +85,7 @@ class Job:
             SecateursError: The output exists, the inputs cannot be used, or an unfinished job had other ones.
         """
         self.check()
-        if self.workplace.exists():
-            logger.warning("going on with the unfinished search in %s", self.workplace)
-        outcome = self.algorithm(model, task, self.recipe, self.workplace / "search", self.p)
+        outcome = self._searched(model, task)
         artifact = self.workplace / "artifact"
         shutil.rmtree(artifact, ignore_errors=True)
         pruned = outcome.pruned or _unpruned(model)
@@ -98,6 +97,18 @@ class Job:
         artifact.rename(self.output)
         shutil.rmtree(self.workplace, ignore_errors=True)
         return result
+
+    def _searched(self, model: nn.Module, task: Task) -> Outcome:
+        search = self.workplace / "search"
+        fresh = not self.workplace.exists()
+        if not fresh:
+            logger.warning("going on with the unfinished search in %s", self.workplace)
+        try:
+            return self.algorithm(model, task, self.recipe, search, self.p)
+        except SecateursError:
+            if fresh and not _has_evaluated(search):
+                shutil.rmtree(self.workplace, ignore_errors=True)
+            raise
 
     def _save(self, directory: Path, pruned: Pruned, manifest: Mapping[str, Any]) -> None:
         logger.info("saving")
@@ -118,6 +129,12 @@ class Job:
         trusted = (self.build.target,) if isinstance(self.build, Function) else ()
         request = Request(str(dense), str(artifact), str(witness), self.task_name, self.settings, trusted)
         return measure_elsewhere(request)
+
+
+def _has_evaluated(search: Path) -> bool:
+    """Whether there is anything worth going on with."""
+    journal = search / JOURNAL
+    return journal.exists() and '"kind": "configuration"' in journal.read_text(encoding="utf-8")
 
 
 def _unpruned(model: nn.Module) -> Pruned:

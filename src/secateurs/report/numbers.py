@@ -71,11 +71,11 @@ def change(dense: Reading, pruned: Reading, ratio: Reading | None = None) -> str
     if not (math.isfinite(dense.value) and math.isfinite(pruned.value)):
         return "-"
     difference = pruned.value - dense.value
+    if difference == 0:
+        return "same"
     if dense.unit == "1" and dense.how != "counted":
         return f"{difference:+.4f}"
-    if dense.value == 0:
-        return "same" if difference == 0 else f"{difference:+.3g}"
-    return "same" if difference == 0 else f"{100 * difference / dense.value:+.1f} %"
+    return f"{100 * difference / dense.value:+.1f} %" if dense.value else f"{difference:+.3g}"
 
 
 def seconds(value: float) -> str:
