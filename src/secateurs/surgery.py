@@ -7,7 +7,8 @@ proven so by a forward pass, which also proves the repair of what Python remembe
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -239,36 +240,57 @@ def small_masks(model: nn.Module, groups: Sequence[Group], plan: Plan) -> dict[s
 def provable(
     model: nn.Module, groups: Sequence[Group], network: Graph, example_inputs: Inputs
 ) -> tuple[tuple[Group, ...], dict[str, str]]:
-    """The groups that can really be shrunk, found by dropping the first unit of every block; and why others cannot.
+    """The groups that can really be shrunk, all of them at once and each by another count; and why others cannot.
 
     Returns:
         The groups that passed, and dim name -> reason for those that did not.
     """
     reasons: dict[str, str] = {}
 
-    def passing(some: Sequence[Group]) -> list[Group]:
-        if not some:
-            return []
+    def problem(some: Sequence[Group]) -> str:
         try:
-            shrink(model, some, _first_dropped(some), network, example_inputs)
+            for plan in _trials(some):
+                shrink(model, some, plan, network, example_inputs)
         except UnprovenError as error:
-            if len(some) == 1:
-                reasons[some[0].dims[-1]] = f"Python holds its size out of reach: {error}"
-                return []
-            half = len(some) // 2
-            return passing(some[:half]) + passing(some[half:])
-        return list(some)
+            return f"Python holds its size out of reach: {error}"
+        return ""
 
-    removable = [group for group in groups if group.removable]
-    passed = {group.name for group in passing(removable)}
+    passed = {group.name for group in _passing([g for g in groups if g.removable], problem, reasons)}
     return tuple(group for group in groups if not group.removable or group.name in passed), reasons
 
 
-def _first_dropped(groups: Iterable[Group]) -> Plan:
-    keep: dict[str, Tensor] = {}
-    for group in groups:
-        stays = torch.ones(group.n_units, dtype=torch.bool)
-        if group.block > 1:
-            stays[:: group.block] = False
-        keep[group.name] = stays
-    return Plan(keep)
+Problem = Callable[[Sequence[Group]], str]
+"""Why these groups cannot be shrunk beside each other; empty where they can."""
+
+
+def _passing(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> list[Group]:
+    """Those that pass beside each other, found by halving; where two halves do not fit, the earlier groups stay."""
+    found = problem(some)
+    if not found:
+        return list(some)
+    if len(some) == 1:
+        reasons[some[0].dims[-1]] = found
+        return []
+    middle = len(some) // 2
+    left, right = (_passing(half, problem, reasons) for half in (some[:middle], some[middle:]))
+    if len(left) + len(right) < len(some) and not problem([*left, *right]):
+        return [*left, *right]
+    for group in right:
+        found = problem([*left, group])
+        if found:
+            reasons[group.dims[-1]] = found
+        else:
+            left.append(group)
+    return left
+
+
+def _trials(groups: Iterable[Group]) -> Iterator[Plan]:
+    """Two plans that drop from groups alike different numbers, up to half of a block: a size that they share shows."""
+    for shift in (0, 1):
+        seen: Counter[int] = Counter()
+        keep: dict[str, Tensor] = {}
+        for group in groups:
+            gone = (seen[group.block] + shift) % max(2, group.block // 2 + 1)
+            seen[group.block] += 1
+            keep[group.name] = torch.arange(group.n_units) % group.block >= min(gone, group.block - 1)
+        yield Plan(keep)
