@@ -60,25 +60,25 @@ def explain(error: BaseException) -> tuple[str, int]:
         return error.format_message(), 2
     if isinstance(error, click.ClickException):
         return f"error: {_one_line(error.format_message())}{_help_of(error)}", 2
+    if _is_ours(error):
+        return f"error: {_one_line(str(error))}", 2
     if _is_full_disk(error):
         where = getattr(error, "filename", None)
         return f"error: no space left on the disk{f' for {where}' if where else ''}; free some and run again", 2
-    if _is_users(error):
+    if isinstance(error, OSError):
         return f"error: {_one_line(_said(error))}", 2
     hint = "" if os.environ.get(DEBUG) else f" (set {DEBUG}=1 for the traceback)"
     return f"error: this is a fault of secateurs: {type(error).__name__}: {_one_line(str(error))}{hint}", 1
 
 
-def _is_users(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return True
-    # Imported by name only if something else has: asking for --help must not load the vocabulary.
+def _is_ours(error: BaseException) -> bool:
+    # By name only if something else has imported it: asking for --help must not load the vocabulary.
     types = sys.modules.get("secateurs.types")
     return types is not None and isinstance(error, types.SecateursError)
 
 
-def _said(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
+def _said(error: OSError) -> str:
+    if error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     return str(error) or type(error).__name__
 
