@@ -25,6 +25,7 @@ from secateurs.cli import main
 from secateurs.cli.progress import QUIET
 
 NET = """
+from dataclasses import replace
 import torch
 from torch import nn
 from secateurs.tasks.image_classification import ImageOptions, Images, image_classification
@@ -48,6 +49,14 @@ def task():
 
 def empty():
     return made(images(0))
+
+def bad_train():
+    good = task()
+    return replace(good, splits={**good.splits, "train": [(p, y + 1) for p, y in good.splits["train"]]})
+
+def no_final():
+    good = task()
+    return replace(good, splits={name: good.splits[name] for name in ("train", "select")})
 
 def four_classes():
     return made(images(60, 4))
@@ -150,6 +159,10 @@ CASES = {
     "empty data": Bad(PRUNE.replace(":task", ":empty"), "missing or empty"),
     "empty table": Bad(f"{BERT} --train texts.csv --eval no_rows.csv", "no_rows.csv has no rows", _classifier),
     "labels outside the range": Bad(PRUNE.replace(":task", ":four_classes"), "label"),
+    "labels outside the range, in training": Bad(
+        PRUNE.replace(":task", ":bad_train").replace("recipe.yaml", "default"), "IndexError: Target 3 is out of bounds"
+    ),
+    "no final split": Bad(PRUNE.replace(":task", ":no_final"), "has no split 'final'"),
     "labels outside the range, in a table": Bad(
         f"{BERT} --train texts.csv --eval labels.csv", "7 is outside the model's 2 classes", _classifier
     ),

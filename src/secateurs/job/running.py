@@ -18,6 +18,7 @@ from torch import nn
 
 from secateurs.deploy import Build, Function, load, save
 from secateurs.job.again import Answer, Request, measure_elsewhere
+from secateurs.job.data import check, diagnose
 from secateurs.job.measuring import Settings, compare
 from secateurs.job.opening import TaskName
 from secateurs.job.result import Result, document
@@ -85,6 +86,7 @@ class Job:
             SecateursError: The output exists, the inputs cannot be used, or an unfinished job had other ones.
         """
         self.check()
+        check(task)
         outcome = self._searched(model, task)
         artifact = self.workplace / "artifact"
         shutil.rmtree(artifact, ignore_errors=True)
@@ -105,9 +107,11 @@ class Job:
             logger.warning("going on with the unfinished search in %s", self.workplace)
         try:
             return self.algorithm(model, task, self.recipe, search, self.p)
-        except SecateursError:
+        except Exception as error:
             if fresh and not _has_evaluated(search):
                 shutil.rmtree(self.workplace, ignore_errors=True)
+            if not isinstance(error, SecateursError | OSError):
+                diagnose(model, task)  # raises where the data are to blame
             raise
 
     def _save(self, directory: Path, pruned: Pruned, manifest: Mapping[str, Any]) -> None:
