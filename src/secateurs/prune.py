@@ -71,7 +71,7 @@ def rounds(
     start: Pruned | None = None,
     network: Graph | None = None,
 ) -> Iterator[Pruned]:
-    """Prune round by round; whoever has a training loop of their own iterates this.
+    """Prune round by round; whoever has a training loop of their own iterates this and trains ``model`` in between.
 
     Args:
         model: The dense network; left alone.
@@ -89,6 +89,8 @@ def rounds(
     groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
     current = copy.deepcopy(start.masked if start else model)
     plan = start.plan if start else Plan({})
+    if start:  # whoever trained the smaller network since then wants that kept
+        surgery.scatter_(current, start.model, groups, plan)
     price = network.price(groups, recipe.allocation.currency)
     steps = recipe.schedule(sparsity, start.sparsity if start else 0.0)
     for number, step in enumerate(steps, start=1):
@@ -99,9 +101,10 @@ def rounds(
         plan = plan & select(groups, scores, counts)
         surgery.mask_(current, groups, plan)
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
-        recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task)
+        recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
         yield Pruned(shrunk.model, plan, shrunk.repairs, copy.deepcopy(current), groups, step)
+        surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
 
 
 def find_groups(

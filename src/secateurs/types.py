@@ -333,9 +333,14 @@ class Schedule(Protocol):
 
 @runtime_checkable
 class Recovery(Protocol):
-    """How to heal: changes the model's weights in place; ``masks`` (tensor name -> bool, True = kept) stay zero."""
+    """How to heal: changes the model's weights in place; ``masks`` (tensor name -> bool, True = kept) stay zero.
 
-    def __call__(self, model: nn.Module, masks: Mapping[str, Tensor], task: Task) -> None: ...
+    ``dense`` is the network before pruning, for those who heal towards it.
+    """
+
+    def __call__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], task: Task, dense: nn.Module | None = None
+    ) -> None: ...
 
 
 @runtime_checkable

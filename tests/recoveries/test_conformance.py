@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_is_a_recovery(name: str) -> None:
 def test_dropped_units_stay_dropped(name: str, network: nn.Module, make_task: MakeTask) -> None:
     dropped = masks(network)
     zero_(network, dropped)
-    recovery(name)(network, dropped, make_task())
+    recovery(name)(network, dropped, make_task(), copy.deepcopy(network))
     state = network.state_dict()
     for tensor, keep in dropped.items():
         assert not state[tensor][(~keep).expand_as(state[tensor])].any(), tensor
@@ -60,7 +61,7 @@ def test_modes_and_identities_stay(name: str, training: bool, network: nn.Module
     network[0].weight.requires_grad_(False)
     before = {n: t.data_ptr() for n, t in network.state_dict().items()}
     modes = [m.training for m in network.modules()]
-    recovery(name)(network, {}, make_task())
+    recovery(name)(network, {}, make_task(), copy.deepcopy(network))
     assert [m.training for m in network.modules()] == modes
     assert {n: t.data_ptr() for n, t in network.state_dict().items()} == before
     assert not network[0].weight.requires_grad
@@ -73,7 +74,7 @@ def test_same_seed_same_weights(name: str, network: nn.Module, make_task: MakeTa
     for _ in range(2):
         network.load_state_dict(first)
         torch.manual_seed(3)
-        recovery(name)(network, {}, make_task())
+        recovery(name)(network, {}, make_task(), copy.deepcopy(network))
         ends.append({n: t.clone() for n, t in network.state_dict().items()})
     for tensor in first:
         assert torch.equal(ends[0][tensor], ends[1][tensor]), tensor

@@ -38,7 +38,9 @@ class BatchNorm:
         if self.batches < 1:
             raise SecateursError(f"batch_norm: batches must be at least 1, got {self.batches}")
 
-    def __call__(self, model: nn.Module, masks: Mapping[str, Tensor], task: Task) -> None:
+    def __call__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], task: Task, dense: nn.Module | None = None
+    ) -> None:
         """Average the statistics over the first ``batches`` training batches; masked entries stay zero."""
         norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
         if not norms:

@@ -79,7 +79,9 @@ class FineTune:
             if not holds:
                 raise SecateursError(f"fine_tune: {name} must be {allowed}, got {getattr(self, name)}")
 
-    def __call__(self, model: nn.Module, masks: Mapping[str, Tensor], task: Task) -> None:
+    def __call__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], task: Task, dense: nn.Module | None = None
+    ) -> None:
         """Tune in place; the random state is the caller's (``torch.manual_seed``)."""
         batches = task.splits["train"]
         n_batches = len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)

@@ -14,5 +14,7 @@ from secateurs.types import Task
 class Nothing:
     """Leave the model alone: one-shot pruning, and the control against which every recovery is compared."""
 
-    def __call__(self, model: nn.Module, masks: Mapping[str, Tensor], task: Task) -> None:
+    def __call__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], task: Task, dense: nn.Module | None = None
+    ) -> None:
         """Change nothing."""

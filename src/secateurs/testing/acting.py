@@ -71,7 +71,7 @@ def check_recovery(recovery: Recovery, model: nn.Module | None = None, task: Tas
         with torch.no_grad():
             for name, mask in masks.items():
                 tried.get_parameter(name).mul_(mask)
-        recovery(tried, masks, task)
+        recovery(tried, masks, task, model)
         state = tried.state_dict()
         for name, mask in before.items():
             require(not bool(state[name][~mask].any()), f"{recovery} gives dropped weights of {name} back")
