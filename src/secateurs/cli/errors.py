@@ -16,7 +16,7 @@ import click
 
 DEBUG = "SECATEURS_DEBUG"
 """Environment variable: with it set, every traceback is shown."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Guarded(click.Group):

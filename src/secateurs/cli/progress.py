@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TextIO
 
 from secateurs.report.numbers import seconds
@@ -16,19 +17,21 @@ from secateurs.report.numbers import seconds
 if TYPE_CHECKING:
     from rich.status import Status
 
-QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "DATASETS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-    "PYTHONWARNINGS": "ignore",
-    # Threads that wait for work in a loop take the processor from whoever has work.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+QUIET = MappingProxyType(
+    {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "DATASETS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+        "PYTHONWARNINGS": "ignore",
+        # Threads that wait for work in a loop take the processor from whoever has work.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+)
 """What other libraries read, as they are imported, to hold their tongues and to be good neighbours."""
 
 

@@ -86,14 +86,10 @@ class FineTune:
         batches = task.splits["train"]
         n_batches = len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
         if n_batches == 0:
-            raise SecateursError(
-                f"fine_tune: the train split of task '{task.name}' is empty; give it at least one batch"
-            )
+            raise SecateursError(f"fine_tune: the train split of task '{task.name}' is empty; give it a batch at least")
         steps = max(1, round(self.epochs * n_batches))
-        fewest = min(8, n_batches // 4)
-        held_out, rest = hold_out(
-            batches, n_batches, max(fewest, round(self.validation_fraction * min(n_batches, steps)))
-        )
+        wanted = max(min(8, n_batches // 4), round(self.validation_fraction * min(n_batches, steps)))
+        held_out, rest = hold_out(batches, n_batches, wanted)
         modes = {module: module.training for module in model.modules()}
         pinned = Pinned(model, masks)
         pinned.zero_()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from secateurs.report.comparison import Comparison
@@ -12,16 +13,18 @@ from secateurs.types import Reading
 if TYPE_CHECKING:
     from rich.table import Table
 
-TITLES = {
-    "macs": "MACs",
-    "nominal_macs": "MACs, nominal",
-    "latency": "latency",
-    "nonzero_parameters": "parameters, non-zero",
-    "memory": "peak memory",
-    "size": "size on disk",
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-}
+TITLES = MappingProxyType(
+    {
+        "macs": "MACs",
+        "nominal_macs": "MACs, nominal",
+        "latency": "latency",
+        "nonzero_parameters": "parameters, non-zero",
+        "memory": "peak memory",
+        "size": "size on disk",
+        "f1": "F1",
+        "matthews": "Matthews correlation",
+    }
+)
 """Measures whose name alone would not tell a newcomer what it is."""
 
 
