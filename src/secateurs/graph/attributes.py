@@ -7,10 +7,11 @@ shrinks the network tries the choices in turn, the nearest tensor's first, until
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import islice
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
@@ -66,11 +67,22 @@ def candidates(model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[i
         read: ``(id of an object, attribute)`` that a forward pass reads, see ``reads``.
     """
     fixed, open_choices = _choices(model, network, sizes, read)
-    for chosen in islice(product(*open_choices), MOST_TRIES):
+    for chosen in islice(_least_deviating(open_choices), MOST_TRIES):
         values = {**fixed}
         for assignment in chosen:
             values.update(assignment)
         yield list(_repairs(model, values))
+
+
+def _least_deviating(choices: list[list[dict[Attribute, int]]]) -> Iterator[list[dict[Attribute, int]]]:
+    """Every combination of the choices, those first that deviate least from the first way of each."""
+    queue = deque([((0,) * len(choices), 0)])
+    while queue:
+        picks, at = queue.popleft()
+        yield [ways[i] for ways, i in zip(choices, picks, strict=True)]
+        for j in range(at, len(choices)):
+            if picks[j] + 1 < len(choices[j]):
+                queue.append(((*picks[:j], picks[j] + 1, *picks[j + 1 :]), j))
 
 
 def _choices(
@@ -139,6 +151,10 @@ def _sizes_by_module(model: nn.Module, network: Graph, sizes: Sizes) -> dict[str
             here = found[".".join(path[:depth])]
             for axis, where, old, new in pairs:
                 here.setdefault(old, {})[relative, axis, where] = new
+    for name, here in found.items():
+        if not here and name:  # without tensors of its own it works on those of its neighbours
+            beside = found[name.rpartition(".")[0]]
+            here.update({old: {(f"..{t}", *where): n for (t, *where), n in at.items()} for old, at in beside.items()})
     return found
 
 
