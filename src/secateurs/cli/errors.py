@@ -62,10 +62,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"error: {_one_line(error.format_message())}{_help_of(error)}", 2
     if _is_ours(error):
         return f"error: {_one_line(str(error))}", 2
-    if _is_full_disk(error):
-        where = getattr(error, "filename", None)
-        return f"error: no space left on the disk{f' for {where}' if where else ''}; free some and run again", 2
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or _is_full_disk(error):
         return f"error: {_one_line(_said(error))}", 2
     hint = "" if os.environ.get(DEBUG) else f" (set {DEBUG}=1 for the traceback)"
     return f"error: this is a fault of secateurs: {type(error).__name__}: {_one_line(str(error))}{hint}", 1
@@ -77,10 +74,12 @@ def _is_ours(error: BaseException) -> bool:
     return types is not None and isinstance(error, types.SecateursError)
 
 
-def _said(error: OSError) -> str:
-    if error.strerror:
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
-    return str(error) or type(error).__name__
+def _said(error: BaseException) -> str:
+    where = getattr(error, "filename", None)
+    if _is_full_disk(error):
+        return f"no space left on the disk{f' for {where}' if where else ''}; free some and run again"
+    why = getattr(error, "strerror", None)
+    return f"{why}{f': {where}' if where else ''}" if why else str(error) or type(error).__name__
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

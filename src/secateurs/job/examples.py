@@ -40,7 +40,9 @@ def of_config(model: nn.Module) -> Inputs:
     dummies: Any = getattr(model, "dummy_inputs", None)
     main = getattr(model, "main_input_name", None)
     if dummies is not None and main == "input_ids":
-        return dict(dummies)
+        # They hold token ids below 8; a vocabulary may be smaller still.
+        largest = (_first(config, "vocab_size") or 8) - 1
+        return {name: it if it.is_floating_point() else it.clamp(max=largest) for name, it in dummies.items()}
     side = _first(config, "image_size")
     if main == "pixel_values" and side is not None:
         height, width = side if isinstance(side, list | tuple) else (side, side)
