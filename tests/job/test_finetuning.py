@@ -44,11 +44,13 @@ def test_a_pretrained_model_becomes_a_classifier(pretrained: Path, tmp_path: Pat
     table = tmp_path / "texts.csv"
     table.write_text("text,mood\n" + "good,up\nbad,down\n" * 40)
     task = TaskName("text", {"train": str(table), "evaluation": str(table), "text": ("text",), "label": "mood"})
-    done = finetune_named(str(pretrained), task, tmp_path / "out", FineTune(epochs=1, learning_rate=1e-3))
+    done = finetune_named(str(pretrained), task, tmp_path / "out", FineTune(epochs=1, learning_rate=1e-3), device="cpu")
     assert set(done.readings) == {"select", "final"}
     opened = open_model(str(tmp_path / "out"))
     assert open_task(task, opened).name.startswith("text classification")
     with opened.build() as build:
         assert type(build()) is type(opened.model)
+    with pytest.raises(SecateursError, match="no device 'abacus'"):
+        finetune_named(str(pretrained), task, tmp_path / "elsewhere", device="abacus")
     with pytest.raises(SecateursError, match="exists"):
         finetune_named(str(pretrained), task, tmp_path / "out")

@@ -118,6 +118,7 @@ def inspect(model: str, shape: str | None, carriers: bool, build: str | None, as
 @click.option("--output", metavar="DIR", required=True, help="Must not exist yet.")
 @click.option("--epochs", type=float, default=1.0, show_default=True, help="Passes over the training texts.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Its highest value.")
+@click.option("--device", metavar="NAME", help="Where to train.  [default: cuda where there is one, else cpu]")
 @seed_option
 @json_option
 def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) -> None:
@@ -129,9 +130,10 @@ def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) ->
         from secateurs.recoveries.fine_tune import FineTune
         from secateurs.report import table
 
+        device = given.pop("device")
         training = FineTune(epochs=given.pop("epochs"), learning_rate=given.pop("learning_rate"))
         task = TaskName(given.pop("task"), text_fields(given))
-        done = finetune_named(model, task, output, training, seed)
+        done = finetune_named(model, task, output, training, seed, device)
     show(
         {"model": model, "task": task.name, **plain(done)},
         as_json,

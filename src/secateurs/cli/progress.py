@@ -66,7 +66,7 @@ class Live(logging.Handler):
 
         self._console = Console(file=stream, highlight=False)
         self._begun = time.monotonic()
-        self._said = "working"
+        self._said = "starting"
         self._status: Status = self._console.status(self)
 
     def __rich__(self) -> str:

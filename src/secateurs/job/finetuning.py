@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from secateurs.job.opening import TaskName, text_data
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.tasks.finetune import Finetuned, finetune
@@ -14,7 +16,12 @@ from secateurs.types import SecateursError
 
 
 def finetune_named(
-    name: str, task: TaskName, output: str | Path, training: FineTune | None = None, seed: int = 0
+    name: str,
+    task: TaskName,
+    output: str | Path,
+    training: FineTune | None = None,
+    seed: int = 0,
+    device: str | None = None,
 ) -> Finetuned:
     """Give a pretrained model a head for the labels of the data, train it, and save it.
 
@@ -24,21 +31,30 @@ def finetune_named(
         output: Must not exist yet.
         training: How; None: one epoch of ``FineTune`` with a learning rate of 1e-4.
         seed: Of the head's first weights and of the order of the data.
+        device: Where to train, as torch calls it; None: a CUDA GPU where there is one, else the CPU.
 
     Raises:
-        SecateursError: The output exists, no such model or task, or labels that are no classes.
+        SecateursError: The output exists, no such model, task or device, or labels that are no classes.
     """
-    import torch
-
     if Path(output).exists():
         raise SecateursError(f"the output directory {output} exists; name another or remove it")
+    where = _device(device)
     data = text_data(task)
     (column,) = read_columns(data.train, [data.label])
     n_labels, names = labels_of(column, f"{data.train}: {data.label}")
     torch.manual_seed(seed)
     model, tokenizer = load_classifier(name, n_labels, names)
     made = text_classification(model, tokenizer, data)
-    return finetune(model, tokenizer, made, output, recovery=training, seed=seed)
+    return finetune(model.to(where), tokenizer, made, output, recovery=training, seed=seed)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SecateursError(f"no device '{name}' on this machine; give cpu, or leave --device out") from error
+    return device
 
 
 def labels_of(column: list[object], where: str) -> tuple[int, list[str] | None]:

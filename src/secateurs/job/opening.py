@@ -171,6 +171,9 @@ def open_layout(name: str, trusted: Collection[str] = ()) -> nn.Module:
         default: Any = transformers.AutoModel
         model: nn.Module = made(config) if made else default.from_config(config)
     except Exception as error:  # each model's config fails in its own way
+        if not Path(name).exists():
+            why = f"cannot be had from the hub ({type(error).__name__}); give a local directory"
+            raise SecateursError(f"no directory '{name}', and it {why}") from error
         raise SecateursError(f"{name} is no model that transformers can build: {_first_line(error)}") from error
     return model.eval()
 
