@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise, takewhile
+from itertools import count, pairwise, takewhile
 
 from torch import Tensor, nn
 
@@ -119,25 +119,25 @@ def _names(carriers: Carriers) -> dict[Node, str]:
 
     plain = [leaf for leaf in carriers if roles[leaf] in {"other", "kernel"}]
     names = _unique(plain, [by_axis])
-    names.update(_unique([leaf for leaf in carriers if leaf not in names], [by_prefix, by_first]))
-    return names
+    others = [leaf for leaf in carriers if leaf not in names]
+    return names | _unique(others, [by_prefix, by_first], frozenset(names.values()))
 
 
-def _unique(nodes: Sequence[Node], namers: Sequence[Callable[[Node], str]]) -> dict[Node, str]:
+def _unique(
+    nodes: Sequence[Node], namers: Sequence[Callable[[Node], str]], given: frozenset[str] = frozenset()
+) -> dict[Node, str]:
     """Give each node the first namer's name that nobody else has; at last, number them."""
-    if not namers:
-        return {}
     proposed = {node: namers[0](node) for node in nodes}
-    taken = Counter(proposed.values())
-    clashing = [node for node in nodes if taken[proposed[node]] > 1]
+    wanted = Counter(proposed.values())
+    names = {node: name for node, name in proposed.items() if wanted[name] == 1 and name not in given}
+    taken = {*given, *names.values()}
+    clashing = [node for node in nodes if node not in names]
     if len(namers) > 1:
-        return {node: name for node, name in proposed.items() if taken[name] == 1} | _unique(clashing, namers[1:])
-    seen: Counter[str] = Counter()
+        return names | _unique(clashing, namers[1:], frozenset(taken))
     for node in clashing:
-        name = proposed[node]
-        seen[name] += 1
-        proposed[node] = f"{name}.{seen[name]}"
-    return proposed
+        names[node] = next(name for i in count(1) if (name := f"{proposed[node]}.{i}") not in taken)
+        taken.add(names[node])
+    return names
 
 
 def _module(tensor: str) -> str:
