@@ -101,10 +101,10 @@ def _choices(
         if not all(options for _, options in instances):
             continue  # it equals a size in some modules and not in others: a counter, or a stride
         if is_read:
-            by_value: dict[int, list[tuple[Attribute, dict[Key, int]]]] = {}
+            alike: dict[tuple[int, frozenset[Key]], list[tuple[Attribute, dict[Key, int]]]] = {}
             for attribute, options in instances:
-                by_value.setdefault(attribute.value, []).append((attribute, options))
-            doubtful += [_assignments(alike) for alike in by_value.values()]
+                alike.setdefault((attribute.value, frozenset(options)), []).append((attribute, options))
+            doubtful += [_assignments(some) for some in alike.values()]
         else:  # no forward pass can prove it: change it only where there is no doubt
             fixed.update(_undoubted(instances))
     return fixed, [ways for ways in doubtful if len(ways) > 1]
