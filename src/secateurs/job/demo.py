@@ -69,7 +69,7 @@ class Demo:
     def algorithm(self) -> Algorithm1:
         """A search that ends soon: a coarse bracket and short clocks, since all is measured again at the end."""
         budget = Budget(latency_seconds=1.0, energy_seconds=0.5, final_latency_seconds=2.0, final_energy_seconds=1.0)
-        return Algorithm1(self.epsilon, tolerance=0.1, seed=self.seed, budget=budget)
+        return Algorithm1(self.epsilon, tolerance=0.16, seed=self.seed, budget=budget)
 
     def __call__(self) -> Result:
         """Train, prune, save, reload, measure.
