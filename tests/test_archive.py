@@ -188,3 +188,10 @@ def test_readings_keep_their_fields() -> None:
         "measure": "latency", "value": 0.5, "unit": "s", "how": "measured", "spread": [0.4, None],
         "source": None, "samples": 3, "note": None,
     }  # fmt: skip
+
+
+def test_tensors_in_another_memory_order_are_written(tmp_path: Path) -> None:
+    weight = torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)
+    write_tensors(tmp_path / "a.safetensors", {"weight": weight}, {})
+    found, _ = read_tensors(tmp_path / "a.safetensors")
+    assert torch.equal(found["weight"], weight)

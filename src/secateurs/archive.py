@@ -200,13 +200,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Metadata)
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that overlap in memory without being tied are written one by one."""
+    """Tensors that overlap in memory without being tied are written one by one, in row-major order."""
     seen: set[int] = set()
     owned = {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage().data_ptr()
         whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-        owned[name] = tensor if whole and storage not in seen else tensor.clone()
+        owned[name] = (tensor if whole and storage not in seen else tensor.clone()).contiguous()
         seen.add(storage)
     return owned
 

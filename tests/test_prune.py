@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secateurs.allocations.uniform import Uniform
+from secateurs.criteria.magnitude import Magnitude
+from secateurs.criteria.wanda import Wanda
+from secateurs.graph import trace
+from secateurs.prune import Pruned, find_groups, prune, rounds
+from secateurs.recipe import Recipe
+from secateurs.recoveries.fine_tune import FineTune
+from secateurs.schedules.iterative import Iterative
+from secateurs.structures.channel import Channel
+from secateurs.structures.n_m import NM
+from secateurs.structures.neuron import Neuron
+from secateurs.structures.weight import Weight
+from secateurs.testing import example_model, example_task
+from secateurs.types import SecateursError
+
+SHAPES = (Channel(), Neuron())
+
+
+def recipe(*structures: object, rounds: int = 3, heal: bool = False) -> Recipe:
+    recovery = {"recovery": FineTune(epochs=0.5, learning_rate=1e-2)} if heal else {}
+    return Recipe(structures or SHAPES, Magnitude(), schedule=Iterative(rounds), **recovery)  # type: ignore[arg-type]
+
+
+def same_outputs(a: nn.Module, b: nn.Module) -> bool:
+    images = torch.randn(5, 1, 8, 8)
+    return torch.allclose(a.eval()(images), b.eval()(images), atol=1e-5)
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_rounds_rise_to_the_target_and_their_plans_nest() -> None:
+    model, task = example_model(), example_task()
+    before = values(model)
+    found = list(rounds(model, task, recipe(heal=True), 0.6))
+    assert [each.sparsity for each in found] == pytest.approx([0.2, 0.4, 0.6])
+    for earlier, later in zip(found, found[1:], strict=False):
+        for name, kept in later.plan.keep.items():
+            assert not (kept & ~earlier.plan.keep[name]).any(), "what was dropped came back"
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_sparsity_is_met_in_the_currency_asked_for() -> None:
+    model, task = example_model(), example_task()
+    dense = trace(model, task.example_inputs)
+    for sparsity in (0.3, 0.5):
+        left = trace(prune(model, task, recipe(), sparsity).model, task.example_inputs).macs()
+        assert left <= (1 - sparsity) * dense.macs()
+        # One unit more would have been too many: no unit of this network costs a sixth of it.
+        assert left > (1 - sparsity - 1 / 6) * dense.macs()
+
+
+def test_the_small_network_and_the_masked_one_stay_the_same_network_while_they_heal() -> None:
+    for pruned in rounds(example_model(), example_task(), recipe(heal=True), 0.5):
+        assert same_outputs(pruned.model, pruned.masked)
+
+
+def test_training_between_rounds_is_kept() -> None:
+    marked: Tensor | None = None
+    for pruned in rounds(example_model(), example_task(), recipe(rounds=2), 0.4):
+        if marked is None:
+            with torch.no_grad():
+                pruned.model[8].bias.add_(7)
+            marked = pruned.model[8].bias.clone()
+        else:
+            assert torch.equal(pruned.model[8].bias, marked)
+
+
+def test_going_on_from_a_result_keeps_what_was_trained_and_dropped() -> None:
+    model, task = example_model(), example_task()
+    first = prune(model, task, recipe(), 0.3)
+    with torch.no_grad():
+        first.model[8].bias.fill_(3)
+    second = prune(model, task, recipe(), 0.6, start=first)
+    assert second.sparsity == 0.6
+    assert (second.model[8].bias == 3).all()
+    for name, kept in second.plan.keep.items():
+        assert not (kept & ~first.plan.keep[name]).any()
+
+
+def test_single_weights_are_zeroed_by_exact_count_and_stay_zero_while_healing() -> None:
+    made = Recipe((Weight(outputs=True),), Magnitude(), Uniform(), recovery=FineTune(epochs=0.5, learning_rate=1e-2))
+    pruned = prune(example_model(), example_task(), made, 0.5)
+    for name in ("0.weight", "5.weight", "8.weight"):
+        weight = pruned.model.get_parameter(name)
+        assert int((weight == 0).sum()) == weight.numel() // 2, name
+    assert same_outputs(pruned.model, pruned.masked)
+
+
+def test_two_of_every_four_weights_stay() -> None:
+    made = Recipe((NM(2, 4, outputs=True, keep=("0.*",)),), Wanda(), Uniform())
+    weight = prune(example_model(), example_task(), made, 0.5).model.get_parameter("5.weight")
+    assert ((weight.reshape(-1, 4) != 0).sum(dim=1) == 2).all()
+
+
+def test_structures_and_single_weights_in_one_recipe() -> None:
+    made = Recipe((Neuron(), Weight(keep=("0.*",))), Magnitude(), Uniform())
+    pruned = prune(example_model(), example_task(), made, 0.5)
+    assert pruned.model[5].out_features == 6
+    assert (pruned.model[5].weight == 0).any()
+    assert same_outputs(pruned.model, pruned.masked)
+
+
+def test_two_structures_must_not_claim_the_same_units() -> None:
+    with pytest.raises(SecateursError, match="claim the same units"):
+        prune(example_model(), example_task(), recipe(Channel(), Channel()), 0.5)
+
+
+def test_nothing_to_prune_is_said() -> None:
+    model, task = example_model(), example_task()
+    with pytest.raises(SecateursError, match="nothing to prune"):
+        find_groups(model, (Channel(keep=("*",)),), trace(model, task.example_inputs), task.example_inputs)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 1.0, -0.2, 1.5])
+def test_a_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
+    with pytest.raises(SecateursError, match="sparsity"):
+        prune(example_model(), example_task(), recipe(), sparsity)
+
+
+def test_a_result_is_not_touched_by_the_rounds_after_it() -> None:
+    found: list[Pruned] = []
+    seen: list[dict[str, Tensor]] = []
+    for pruned in rounds(example_model(), example_task(), recipe(heal=True), 0.6):
+        found.append(pruned)
+        seen.append(values(copy.deepcopy(pruned.model)))
+    for pruned, before in zip(found, seen, strict=True):
+        assert all(torch.equal(before[name], tensor) for name, tensor in pruned.model.state_dict().items())
