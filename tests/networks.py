@@ -163,7 +163,7 @@ class Mlp(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Residual blocks whose shortcut takes every second pixel and pads with zero channels (He et al. 2016, option A)."""
+    """Residual blocks; a shortcut takes every second pixel and pads with zero channels (He et al. 2016, option A)."""
 
     def __init__(self) -> None:
         super().__init__()

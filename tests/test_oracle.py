@@ -16,9 +16,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import NETWORKS, groups_of
 from torch import Tensor, nn
 
+from networks import NETWORKS, groups_of
 from secateurs import surgery
 from secateurs.graph import Graph, trace
 from secateurs.graph.trace import forward, results
