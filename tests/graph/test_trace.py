@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secateurs.graph import trace
+from secateurs.graph.rules import rule_for
+from secateurs.graph.trace import Trace, forward, results, run, state
+from secateurs.types import SecateursError
+
+
+class Odd(nn.Module):
+    """An operator that no rule covers, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.fft.rfft(self.a(x), n=10).real)
+
+
+def test_an_operator_without_a_rule_freezes_what_it_touches_by_its_name() -> None:
+    graph = trace(Odd().eval(), (torch.randn(3, 4),))
+    assert any("fft" in name for name in graph.unknown)
+    assert "fft" in (graph.dims["a.neurons"].frozen or "")
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 2)).train()
+    model[2].eval()
+    before = {name: tensor.clone() for name, tensor in state(model)}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    trace(model, (torch.randn(3, 4),))
+    assert [module.training for module in model] == [True, True, False, True]
+    assert all(torch.equal(before[name], tensor) for name, tensor in state(model))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_a_forward_that_fails_is_said_in_one_line_and_leaves_the_mode() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)).train()
+    with pytest.raises(SecateursError, match="fails on the example inputs") as caught:
+        trace(model, (torch.randn(3, 5),))
+    assert "\n" not in str(caught.value)
+    assert model.training
+
+
+def test_results_are_the_tensors_returned_and_no_hidden_state() -> None:
+    class Cache:
+        def __init__(self) -> None:
+            self.keys = torch.ones(2)
+
+    out: dict[str, Any] = {"logits": torch.zeros(1), "cache": Cache(), "more": [torch.ones(1), (torch.ones(3),)]}
+    assert [tuple(tensor.shape) for tensor in results(out)] == [(1,), (1,), (3,)]
+
+
+def test_control_flow_is_followed() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.relu(self.a(x))
+            while h.shape[0] > 1:
+                h = torch.relu(self.b(h))[: h.shape[0] // 2]
+            return self.c(h)
+
+    graph = trace(Steps().eval(), (torch.randn(8, 4),))
+    assert [dim.size for dim in graph.dims.values() if dim.frozen is None] == [6], "b reads what it wrote: one dim"
+
+
+def test_parameters_and_buffers_come_once_by_their_first_name() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    names = [name for name, _ in state(model)]
+    assert names.count("0.weight") == 1
+    assert "2.weight" not in names
+    assert "1.running_mean" in names
+
+
+def test_one_tensor_given_twice_is_two_inputs() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.a(x) + self.a(y)
+
+    x = torch.randn(3, 4)
+    assert trace(Two().eval(), (x, x)).dims["a.input"].frozen == "an input of the model"
+
+
+def test_labels_of_intermediate_results_do_not_outlive_them() -> None:
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(20))).eval()
+    found = Trace()
+    run(found, model, (torch.randn(2, 8),), rule_for)
+    assert len(found.labels) <= 2 * 20, "only parameters are left"
+
+
+def test_forward_runs_in_evaluation_mode_on_the_model_s_device() -> None:
+    model = nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 2)).train()
+    x = torch.randn(3, 4)
+    (first,), (second,) = forward(model, (x,)), forward(model, (x,))
+    assert torch.equal(first, second)
+    assert model.training
