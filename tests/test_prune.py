@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_rounds_rise_to_the_target_and_their_plans_nest() -> None:
     before = values(model)
     found = list(rounds(model, task, recipe(heal=True), 0.6))
     assert [each.sparsity for each in found] == pytest.approx([0.2, 0.4, 0.6])
-    for earlier, later in zip(found, found[1:], strict=False):
+    for earlier, later in pairwise(found):
         for name, kept in later.plan.keep.items():
             assert not (kept & ~earlier.plan.keep[name]).any(), "what was dropped came back"
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
