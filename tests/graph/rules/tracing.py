@@ -1,39 +1,117 @@
-"""What the tests of the rules share: a network of one expression between layers, and what the trace made of it."""
+"""What the tests of the rules share: a network written in one line, and what the tracer saw in it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from secateurs.graph import Graph, trace
+from networks import groups_of, trained_
+from secateurs import surgery
+from secateurs.graph import Graph, naming
+from secateurs.graph.axes import size_of
+from secateurs.graph.rules import rule_for
+from secateurs.graph.trace import Call, Rule, Trace, forward, run
+from secateurs.types import Plan
+
+Layer = nn.Module | nn.Parameter | int
 
 
 class Between(nn.Module):
     """Layers by name, and a forward pass over them."""
 
-    def __init__(self, forward: Callable[[Between, Tensor], Tensor], **layers: nn.Module | nn.Parameter) -> None:
+    def __init__(self, function: Callable[..., Any], **layers: Layer) -> None:
         super().__init__()
         for name, layer in layers.items():
             setattr(self, name, layer)
-        self.run = forward
+        self.run = function
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x)
+    def forward(self, *inputs: Any) -> Any:
+        return self.run(self, *inputs)
 
 
-def traced(forward: Callable[..., Tensor], x: Tensor, **layers: nn.Module | nn.Parameter) -> Graph:
+@dataclass(frozen=True)
+class Seen:
+    """A traced network."""
+
+    model: nn.Module
+    inputs: tuple[Any, ...]
+    graph: Graph
+
+    def axis(self, tensor: str, axis: int = 0) -> list[tuple[int, str | None]]:
+        """Size, and why it is frozen, of each dim of one axis of a tensor."""
+        where = f"{tensor}[{axis}]"
+        return [(dim.size, dim.frozen) for dim in self.graph.dims.values() if where in dim.carriers]
+
+    def free(self, tensor: str, axis: int = 0) -> list[int]:
+        """The sizes of the free dims of one axis of a tensor."""
+        return [size for size, frozen in self.axis(tensor, axis) if frozen is None]
+
+    def reason(self, tensor: str, axis: int = 0) -> str:
+        """Why the only dim of an axis is frozen; empty where it is free."""
+        ((_, frozen),) = self.axis(tensor, axis)
+        return frozen or ""
+
+    def role(self, tensor: str, axis: int = 0) -> list[str]:
+        where = f"{tensor}[{axis}]"
+        return [dim.role for dim in self.graph.dims.values() if where in dim.carriers]
+
+    def same(self, *places: tuple[str, int]) -> bool:
+        """Whether these tensor axes are the same dims."""
+        return len({tuple(str(factor) for factor in self.graph.tensors[t][axis]) for t, axis in places}) == 1
+
+    def proven(self) -> list[str]:
+        """The free dims, each of which has been seen to shrink on inputs that surgery never saw."""
+        for group in groups_of(self.graph):
+            plan = Plan({group.name: torch.arange(group.n_units) % group.block > 0})
+            small = surgery.shrink(self.model, [group], plan, self.graph, self.inputs).model
+            masked = copy.deepcopy(self.model)
+            surgery.mask_(masked, [group], plan)
+            fresh = tree_map(lambda x: torch.randn_like(x) if x.is_floating_point() else x, self.inputs)
+            for mine, theirs in zip(forward(small, fresh), forward(masked, fresh), strict=True):
+                assert torch.allclose(mine, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
+        return [group.name for group in groups_of(self.graph)]
+
+
+def see(function: Callable[..., Any], *inputs: Any, **layers: Layer) -> Seen:
+    """Trace a network; every label on the way is checked to have the sizes of its tensor."""
+    model = trained_(Between(function, **layers))
+    found = Trace()
+    run(found, model, inputs, checked)
+    for tensor, label in found.labels.items():
+        assert [size_of(axis) for axis in label.axes] == list(tensor.shape)
+    return Seen(model, inputs, naming.build(model, found))
+
+
+def checked(function: Any) -> Rule | None:
+    """The rule of an operator, and after it a look at what it wrote on the outputs."""
+    rule = rule_for(function)
+
+    def wrapped(call: Call) -> None:
+        assert rule is not None
+        rule(call)
+        for out in call.outputs():
+            assert [size_of(axis) for axis in call.axes(out)] == list(out.shape), call.name
+
+    return wrapped if rule else None
+
+
+def traced(function: Callable[..., Tensor], x: Tensor, **layers: Layer) -> Graph:
     """The graph of a forward pass over some layers; every operator in it must have a rule."""
-    graph = trace(Between(forward, **layers).eval(), (x,))
+    graph = see(function, x, **layers).graph
     assert not graph.unknown, graph.unknown
     return graph
 
 
-def hidden(forward: Callable[[Tensor], Tensor], size: int = 6, after: int | None = None) -> Graph:
-    """An expression between two linear layers: ``b(forward(a(x)))``; ``after`` is the width that b reads."""
+def hidden(function: Callable[[Tensor], Tensor], size: int = 6, after: int | None = None) -> Graph:
+    """An expression between two linear layers: ``b(function(a(x)))``; ``after`` is the width that b reads."""
     layers = {"a": nn.Linear(4, size), "b": nn.Linear(after or size, 2)}
-    return traced(lambda self, x: self.b(forward(self.a(x))), torch.randn(3, 4), **layers)
+    return traced(lambda self, x: self.b(function(self.a(x))), torch.randn(3, 4), **layers)
 
 
 def free(graph: Graph) -> dict[str, int]:
