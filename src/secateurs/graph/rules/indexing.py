@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -25,12 +26,12 @@ def index(call: Call) -> None:
     """Advanced indexing ``x[i, j]``: the indexed dims give way to the dims of the index."""
     source, picks = call.args[0], call.args[1]
     label = call.label(source)
-    at = [d for d, pick in enumerate(picks) if isinstance(pick, Tensor)]
+    at = _indexed(picks)
     kept: dict[int, Axis] = {d: axis for d, axis in enumerate(label.axes) if d not in at}
     for d in at:
         freeze(label.axes[d], INDEXED)
     n_new = call.outputs()[0].dim() - len(kept)
-    adjacent = at == list(range(at[0], at[-1] + 1))
+    adjacent = bool(at) and at == list(range(at[0], at[-1] + 1))
     before = [axis for d, axis in kept.items() if adjacent and d < at[0]]
     after = [axis for d, axis in kept.items() if not (adjacent and d < at[0])]
     shape = call.outputs()[0].shape[len(before) : len(before) + n_new]
@@ -39,6 +40,17 @@ def index(call: Call) -> None:
     if len(tensors) == 1 and tensors[0].dtype.is_signed and tensors[0].dim() == n_new:
         fresh = list(call.axes(tensors[0]))
     call.give([*before, *fresh, *after], call.dirty(source, *tensors))
+
+
+def _indexed(picks: Sequence[Tensor | None]) -> list[int]:
+    """The dims that are indexed; a mask covers as many as it has itself."""
+    found: list[int] = []
+    d = 0
+    for pick in picks:
+        covered = 1 if pick is None or pick.dtype.is_signed else pick.dim()
+        found += range(d, d + covered) if pick is not None else ()
+        d += covered
+    return found
 
 
 def index_select(call: Call) -> None:
