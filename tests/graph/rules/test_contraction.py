@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graph.rules.tracing import free, reason, traced
+from graph.rules.tracing import Seen, free, reason, see, traced
 
 
 def heads(x: Tensor, n: int) -> Tensor:
@@ -96,3 +100,166 @@ def test_weights_name_their_outputs_and_inputs() -> None:
     graph = traced(lambda self, x: self.b(self.a(x).amax((2, 3))), torch.randn(2, 2, 5, 5), **layers)
     found = {weight.name: (weight.outputs, weight.inputs) for weight in graph.weights}
     assert found == {"a.weight": ((0,), (1, 2, 3)), "b.weight": ((0,), (1,))}
+
+
+# ------------------------------------------------------------------------------------------ what a sum is taken over
+
+
+def test_a_product_of_two_that_are_not_zero_freezes_what_it_sums_over() -> None:
+    it = see(
+        lambda m, x: m.b(torch.cos(m.a(x)) @ torch.cos(m.c(x)).T),
+        torch.randn(3, 4),
+        a=linear(6),
+        c=linear(6),
+        b=last(3),
+    )
+    assert "aten.mm sums over it where its entries are not zero" in it.reason("a.weight")
+
+
+def test_one_of_two_that_is_zero_is_enough() -> None:
+    it = see(lambda m, x: m.b(m.a(x) @ torch.cos(m.c(x)).T), torch.randn(3, 4), a=linear(6), c=linear(6), b=last(3))
+    assert it.same(("a.weight", 0), ("c.weight", 0))
+    assert it.proven()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bias_fills_what_it_does_not_carry(bias: bool) -> None:
+    """A layer over the last axis, and a sum over another: its bias is no zero where that one was removed."""
+    it = see(
+        lambda m, x: m.b(m.c(m.a(x).view(x.shape[0], -1, 5)).sum(1)),
+        torch.randn(3, 4),
+        a=linear(30),
+        c=nn.Linear(5, 5, bias=bias),
+        b=last(5),
+    )
+    assert [bool(frozen) for _, frozen in it.axis("a.weight")] == [bias, False]
+
+
+@pytest.mark.parametrize(("bias", "before"), [(True, torch.relu), (False, torch.cos)])
+def test_a_convolution_does_not_make_zeros_of_a_batch(bias: bool, before: Callable[[Tensor], Tensor]) -> None:
+    it = see(
+        lambda m, x: m.b(m.c(before(m.a(x)).view(-1, 3, 5)).view(x.shape[0], -1, 2, 5).sum((1, 2))),
+        torch.randn(3, 4),
+        a=linear(30),
+        c=nn.Conv1d(3, 2, 1, bias=bias),
+        b=last(5),
+    )
+    assert "aten.sum sums over it where its entries are not zero" in str(it.axis("a.weight")[0])
+
+
+def test_a_dim_that_meets_itself_along_one_axis_is_frozen() -> None:
+    it = see(
+        lambda m, x: m.b((m.a(x)[..., None] * m.a(x)[:, None]).flatten(1)), torch.randn(3, 4), a=linear(3), b=last(9)
+    )
+    assert it.reason("a.weight") == "it multiplies itself along one axis"
+
+
+# ----------------------------------------------------------------------------------------------------- convolutions
+
+
+def test_features_that_become_pixels_are_frozen() -> None:
+    it = see(
+        lambda m, x: m.b(m.c(m.a(x).view(x.shape[0], -1, 6, 4)).mean((2, 3))),
+        torch.randn(3, 4),
+        a=linear(48),
+        c=nn.Conv2d(2, 3, 3),
+        b=last(3),
+    )
+    assert it.axis("a.weight") == [(2, None), (6, "a spatial position"), (4, "a spatial position")]
+    assert it.free("c.weight") == [3]
+    assert it.proven()
+
+
+@pytest.mark.parametrize(("groups", "outer", "inside"), [(2, 2, 4), (4, 4, 2), (8, 8, 1)])
+def test_a_grouped_convolution_shares_its_groups(groups: int, outer: int, inside: int) -> None:
+    it = see(
+        lambda m, x: m.b(torch.relu(m.c(m.a(x)))),
+        torch.randn(2, 2, 5),
+        a=nn.Conv1d(2, 8, 1),
+        c=nn.Conv1d(8, 16, 3, groups=groups),
+        b=nn.Conv1d(16, 2, 1),
+    )
+    assert it.free("a.weight") == [size for size in (outer, inside) if size > 1]
+    assert it.free("c.weight")[0] == outer
+    assert it.free("c.weight", 1) == ([inside] if inside > 1 else [])
+    assert it.proven()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_a_transposed_convolution_shares_its_groups(groups: int) -> None:
+    it = see(
+        lambda m, x: m.b(torch.relu(m.c(m.a(x)))),
+        torch.randn(2, 2, 5),
+        a=nn.Conv1d(2, 6, 1),
+        c=nn.ConvTranspose1d(6, 12, 3, groups=groups),
+        b=nn.Conv1d(12, 2, 1),
+    )
+    weight = next(weight for weight in it.graph.weights if weight.name == "c.weight")
+    assert (weight.outputs, weight.inputs) == ((1,), (0, 2))
+    assert it.same(("a.weight", 0), ("c.weight", 0))
+    assert it.proven()
+
+
+def test_groups_that_cut_across_a_concatenation_freeze_it() -> None:
+    it = see(
+        lambda m, x: m.b(m.c(torch.cat([m.a(x), m.d(x)], 1))),
+        torch.randn(2, 2, 5),
+        a=nn.Conv1d(2, 3, 1),
+        d=nn.Conv1d(2, 5, 1),
+        c=nn.Conv1d(8, 4, 1, groups=2),
+        b=nn.Conv1d(4, 2, 1),
+    )
+    assert it.reason("a.weight") == it.reason("d.weight") == "aten.convolution groups cut across it"
+
+
+def test_query_groups_that_cut_across_a_concatenation_freeze_it() -> None:
+    def function(m: nn.Module, x: Tensor) -> Tensor:
+        q, k, v = heads(m.q(x), 4), heads(m.k(x), 2), heads(m.v(x), 2)
+        q = torch.cat([q[:, :1], q[:, 1:]], 1)
+        out = F.scaled_dot_product_attention(q, k, v, scale=0.5, enable_gqa=True)
+        return m.o(out.transpose(1, 2).flatten(2))
+
+    it = see(function, TOKENS, **qkv(2))
+    assert any("groups cut across it" in str(frozen) for _, frozen in it.axis("k.weight"))
+
+
+# ------------------------------------------------------------------------------------------------------------ costs
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3))
+def test_multiply_accumulates_are_those_of_hand_arithmetic(batch: int, n: int, m: int, kernel: int) -> None:
+    length = 6
+    it = see(
+        lambda net, x: net.d(net.c(net.a(x)).transpose(1, 2)) @ x[:, :1, 0].unsqueeze(2).expand(-1, 2, 1),
+        torch.randn(batch, 2, length),
+        a=nn.Conv1d(2, n, kernel),
+        c=nn.ConvTranspose1d(n, m, kernel),
+        d=nn.Linear(m, 2, bias=False),
+    )
+    inner = length - kernel + 1
+    assert it.graph.macs() == batch * (inner * 2 * n * kernel + inner * n * m * kernel + length * m * 2 + length * 2)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_multiply_accumulates_follow_the_sizes(groups: int) -> None:
+    def build(n: int, m: int) -> Seen:
+        return see(
+            lambda net, x: net.b(net.c(net.a(x))),
+            torch.randn(2, 2, 9),
+            a=nn.Conv1d(2, groups * n, 1),
+            c=nn.Conv1d(groups * n, groups * m, 3, groups=groups),
+            b=nn.Conv1d(groups * m, 2, 1),
+        )
+
+    it = build(6, 5)
+    sizes = {dim.name: {6: 4, 5: 3}[dim.size] for dim in it.graph.dims.values() if dim.size in (6, 5)}
+    assert it.graph.macs(sizes) == build(4, 3).graph.macs()
+    assert it.graph.parameters(sizes) == build(4, 3).graph.parameters()
+
+
+def linear(n: int) -> nn.Linear:
+    return nn.Linear(4, n)
+
+
+def last(n: int) -> nn.Linear:
+    return nn.Linear(n, 2)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graph.rules.tracing import free, hidden, reason, traced
+from graph.rules.tracing import free, hidden, reason, see, traced
 
 X = torch.randn(3, 4)
 
@@ -109,3 +111,122 @@ def test_stacked_tensors_lie_along_a_dim_that_stays() -> None:
     layers = {"a": nn.Linear(4, 6), "c": nn.Linear(4, 6), "b": nn.Linear(6, 2)}
     graph = traced(lambda self, x: self.b(torch.stack([self.a(x), self.c(x)], 1)).sum(1), X, **layers)
     assert list(free(graph).values()) == [6]
+
+
+def test_channels_flattened_into_a_layer_keep_their_pixels() -> None:
+    it = see(lambda m, x: m.b(m.a(x).flatten(1)), torch.randn(2, 2, 3, 5), a=nn.Conv2d(2, 6, 1), b=nn.Linear(6 * 15, 2))
+    assert it.free("b.weight", 1) == [6]
+    assert it.graph.members("a.channels")[-1].index is not None
+    assert it.proven()
+
+
+def test_a_view_of_a_view_is_the_view() -> None:
+    it = see(
+        lambda m, x: m.b(m.a(x).view(x.shape[0], -1, 2, 3).view(x.shape[0], -1, 6).unflatten(-1, (2, 3)).flatten(1)),
+        X,
+        a=nn.Linear(4, 24),
+        b=nn.Linear(24, 2),
+    )
+    assert it.free("a.weight") == [4, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda h: h.unsqueeze_(1).squeeze_(1), lambda h: h[:, None].squeeze().unsqueeze(0)[0]]
+)
+def test_dims_of_size_one_come_and_go(change: Callable[[Tensor], Tensor]) -> None:
+    it = see(lambda m, x: m.b(change(m.a(x))), X, a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.free("a.weight") == [6]
+    assert it.proven()
+
+
+def test_a_shape_changed_in_place_by_an_operator_without_a_rule() -> None:
+    it = see(lambda m, x: m.b(m.a(x).t_().t_()), X, a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.graph.unknown == {"aten.t_"}
+    assert it.reason("a.weight") == "operator aten.t_ has no rule"
+
+
+def test_tiles_are_copies_times_what_was_there() -> None:
+    it = see(lambda m, x: m.b(m.a(x).repeat(1, 3)), X, a=nn.Linear(4, 6), b=nn.Linear(18, 2))
+    assert it.free("a.weight") == [6]
+    assert it.free("b.weight", 1) == [6, 3] and it.graph.size(it.graph.tensors["b.weight"][1][:1]) == 3
+
+
+def test_positions_taken_apart_are_frozen() -> None:
+    it = see(lambda m, x: sum(m.b(h) for h in m.a(x).view(-1, 2, 3).unbind(1)), X, a=nn.Linear(4, 6), b=nn.Linear(3, 2))
+    assert it.axis("a.weight") == [(2, "its positions are taken apart"), (3, None)]
+
+
+def test_a_position_picked_by_number_is_frozen_and_the_rest_is_not() -> None:
+    it = see(lambda m, x: m.b(m.a(x).view(x.shape[0], -1, 3)[:, 1]), X, a=nn.Linear(4, 6), b=nn.Linear(3, 2))
+    assert it.axis("a.weight") == [(2, "one of its positions is picked by number"), (3, None)]
+
+
+def test_a_stride_freezes_what_it_steps_over() -> None:
+    it = see(lambda m, x: m.b(m.a(x)[:, 1::2]), X, a=nn.Linear(4, 6), b=nn.Linear(3, 2))
+    assert it.axis("a.weight") == [(3, None), (2, "its positions are taken apart by a stride")]
+    assert it.proven()
+
+
+def test_a_stride_that_does_not_divide_freezes_all() -> None:
+    it = see(lambda m, x: m.b(m.a(x)[:, ::4]), X, a=nn.Linear(4, 6), b=nn.Linear(2, 2))
+    assert it.reason("a.weight") == it.reason("b.weight", 1) == "aten.slice cuts across it"
+
+
+@pytest.mark.parametrize("function", [lambda h: h.split([1, 5], 1)[1], lambda h: h[:, 1:]])
+def test_a_stretch_that_cuts_across_a_factor_freezes_it(function: Callable[[Tensor], Tensor]) -> None:
+    """After a transposition the axis is three times two, and no sum."""
+    it = see(
+        lambda m, x: m.b(function(m.a(x).view(-1, 2, 3).transpose(1, 2).flatten(1))),
+        X,
+        a=nn.Linear(4, 6),
+        b=nn.Linear(5, 2),
+    )
+    assert all(frozen for _, frozen in it.axis("a.weight"))
+
+
+def test_a_border_of_ones_is_one_where_channels_were_removed() -> None:
+    def function(m: nn.Module, x: Tensor, value: float) -> Tensor:
+        return m.b(F.pad(m.a(x).view(x.shape[0], -1, 5), (1, 1), value=value).sum(1))
+
+    layers = {"a": nn.Linear(4, 30), "b": nn.Linear(7, 2)}
+    assert see(lambda m, x: function(m, x, 0.0), X, **layers).axis("a.weight")[0] == (6, None)
+    frozen = see(lambda m, x: function(m, x, 1.0), X, **layers).axis("a.weight")[0][1]
+    assert frozen == "aten.sum sums over it where its entries are not zero"
+
+
+def test_a_padding_that_cuts_freezes() -> None:
+    assert "cuts it" in str(hidden(lambda h: F.pad(h, (-1, 0)), after=5).dims["a.neurons"].frozen)
+
+
+def test_a_concatenation_along_another_dim_unifies() -> None:
+    it = see(
+        lambda m, x: m.b(torch.cat([m.a(x), m.c(x)], 0)), X, a=nn.Linear(4, 6), c=nn.Linear(4, 6), b=nn.Linear(6, 2)
+    )
+    assert it.same(("a.weight", 0), ("c.weight", 0), ("b.weight", 1))
+    assert it.proven()
+
+
+def test_what_is_split_and_put_together_again_is_not_torn() -> None:
+    it = see(
+        lambda m, x: m.b(torch.cat(m.a(x).split((2, 4), 1), 1)) + m.b(m.c(x)),
+        X,
+        a=nn.Linear(4, 6),
+        c=nn.Linear(4, 6),
+        b=nn.Linear(6, 2),
+    )
+    assert it.free("a.weight") == it.free("c.weight") == it.free("b.weight", 1) == [2, 4]
+
+
+def test_a_fused_projection_is_told_apart_by_its_heads() -> None:
+    """Three stretches of (2 heads) x 3: the heads of all three are one dim where attention joins them."""
+
+    def function(m: nn.Module, x: Tensor) -> Tensor:
+        q, k, v = (t.view(*x.shape[:2], -1, 3).transpose(1, 2) for t in m.a(x).chunk(3, -1))
+        return m.b((torch.softmax(q @ k.transpose(2, 3), -1) @ v).transpose(1, 2).flatten(2))
+
+    it = see(function, torch.randn(2, 5, 4), a=nn.Linear(4, 18), b=nn.Linear(6, 2))
+    roles = sorted((dim.role, dim.size) for dim in it.graph.dims.values() if dim.frozen is None)
+    assert roles == [("head_dim", 3), ("head_dim", 3), ("heads", 2)]
+    (heads,) = (name for name, dim in it.graph.dims.items() if dim.role == "heads")
+    assert it.graph.members(heads)[0].index is not None
+    assert it.graph.members(heads)[0].index.tolist()[1] == [3, 4, 5, 9, 10, 11, 15, 16, 17]
