@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graph.rules.tracing import trace_checked
 from networks import groups_of, trained_
 from secateurs import surgery
-from secateurs.graph import trace
 from secateurs.graph.trace import forward
 from secateurs.types import Plan, SecateursError
 
@@ -401,7 +401,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
 def check(model: nn.Module, data: st.DataObject) -> None:
     trained_(model).double()
     inputs = (torch.randn(2, 5, INPUTS, dtype=torch.float64),)
-    graph = trace(model, inputs)
+    graph = trace_checked(model, inputs)
     groups, reasons = surgery.provable(model, groups_of(graph), graph, inputs)
     note(f"{reasons=}")
     keep = {}

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from graph.rules.tracing import trace_checked
 from networks import NETWORKS, groups_of
 from secateurs import surgery
 from secateurs.graph import Graph, trace
@@ -49,7 +50,7 @@ def subject(name: str) -> Subject:
     torch.manual_seed(0)
     model = NETWORKS[name].build()
     inputs = NETWORKS[name].inputs(2, NETWORKS[name].length)
-    graph = trace(model, inputs)
+    graph = trace_checked(model, inputs)
     groups = groups_of(graph, without=("head_dim",))  # what Python keeps of it is shared by keys and values
     passed, reasons = surgery.provable(model, groups, graph, inputs)
     assert reasons == {}

@@ -104,3 +104,25 @@ def test_a_parameter_that_nothing_reads_is_frozen_with_that_reason() -> None:
         for dim in graph.dims.values()
         if any(c.startswith("unused") for c in dim.carriers)
     )
+
+
+def test_a_name_is_given_once_though_two_ways_of_naming_lead_to_it() -> None:
+    """The second stretch of a projection is called by its first carrier at once, the first after its name clashed."""
+
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.ModuleDict({"more": nn.Linear(4, 4), "again": nn.Linear(4, 4)})
+            self.body.update({"fused": nn.Linear(4, 5), "mix": nn.Linear(3, 3)})
+            self.last = nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body["again"](torch.relu(self.body["more"](x)))
+            first, second = self.body["fused"](x).split((3, 2), -1)
+            return self.last(torch.cat([second, self.body["mix"](first)], -1))
+
+    graph = trace(Split().eval(), (torch.randn(3, 4),))
+    fused = [(dim.name, dim.size) for dim in graph.dims.values() if "body.fused.weight[0]" in dim.carriers]
+    assert len({name for name, _ in fused}) == 2
+    assert sum(size for _, size in fused) == 5
+    assert graph.size(graph.tensors["body.fused.weight"][0]) == 5

@@ -16,8 +16,8 @@ from secateurs import surgery
 from secateurs.graph import Graph, naming
 from secateurs.graph.axes import size_of
 from secateurs.graph.rules import rule_for
-from secateurs.graph.trace import Call, Rule, Trace, forward, run
-from secateurs.types import Plan
+from secateurs.graph.trace import Call, Rule, Trace, forward, run, state
+from secateurs.types import Inputs, Plan
 
 Layer = nn.Module | nn.Parameter | int
 
@@ -79,13 +79,21 @@ class Seen:
 
 
 def see(function: Callable[..., Any], *inputs: Any, **layers: Layer) -> Seen:
-    """Trace a network; every label on the way is checked to have the sizes of its tensor."""
+    """Trace a network, with a look at every label on the way."""
     model = trained_(Between(function, **layers))
+    return Seen(model, inputs, trace_checked(model, inputs))
+
+
+def trace_checked(model: nn.Module, inputs: Inputs) -> Graph:
+    """Trace a network; every label on the way, and every axis in the end, has the size of its tensor."""
     found = Trace()
     run(found, model, inputs, checked)
     for tensor, label in found.labels.items():
         assert [size_of(axis) for axis in label.axes] == list(tensor.shape)
-    return Seen(model, inputs, naming.build(model, found))
+    graph = naming.build(model, found)
+    for name, tensor in state(model):
+        assert [graph.size(axis) for axis in graph.tensors[name]] == list(tensor.shape), name
+    return graph
 
 
 def checked(function: Any) -> Rule | None:
