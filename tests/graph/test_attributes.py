@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from networks import groups_of, trained_
 from secateurs.graph import trace
-from secateurs.graph.attributes import mirrors, reads
+from secateurs.graph.attributes import Attribute, _least_deviating, mirrors, reads
 from secateurs.graph.trace import forward
 from secateurs.repair import Repair
 from secateurs.surgery import shrink
@@ -79,6 +79,7 @@ class Half(nn.Module):
 def shrunk(model: nn.Module, inputs: tuple[Tensor, ...], drop: dict[str, list[int]]) -> tuple[nn.Module, list[Repair]]:
     network = trace(model, inputs)
     groups = groups_of(network)
+    assert drop.keys() <= {group.name for group in groups}
     keep = {}
     for group in groups:
         keep[group.name] = torch.ones(group.n_units, dtype=torch.bool)
@@ -157,3 +158,119 @@ def test_reads_leaves_no_trace_of_a_failure_nor_of_a_class_that_watches_itself()
     with pytest.raises(ZeroDivisionError), reads(Watchful()):
         raise ZeroDivisionError
     assert vars(Watchful)["__getattribute__"] is own
+
+
+class Core(nn.Module):
+    """Attention without a tensor of its own; sizes that only its neighbours carry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.dim = 4, 3
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        shape = (*q.shape[:2], self.heads, self.dim)
+        q, k, v = (t.view(shape).transpose(1, 2) for t in (q, k, v))
+        return (torch.softmax(q @ k.transpose(2, 3), -1) @ v).transpose(1, 2).flatten(2)
+
+
+class Around(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Core()
+        self.q, self.k, self.v = (nn.Linear(5, 12) for _ in range(3))
+        self.out = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.core(self.q(x), self.k(x), self.v(x)))
+
+
+def test_a_module_without_tensors_keeps_the_sizes_of_its_neighbours() -> None:
+    small, repairs = shrunk(trained_(Around()), (torch.randn(2, 5, 5),), {"q.heads": [1, 2]})
+    assert (small.core.heads, small.core.dim) == (2, 3)
+    assert Repair("core", "heads", 2) in repairs
+
+
+def test_the_size_of_an_unflattening_is_repaired_and_the_kernel_of_a_pool_is_not() -> None:
+    layers = (nn.Linear(4, 24), nn.Unflatten(1, (6, 2, 2)), nn.MaxPool2d(2, 2), nn.Conv2d(6, 2, 1))
+    small, repairs = shrunk(trained_(nn.Sequential(*layers)), (torch.randn(2, 4),), {"0.channels": [0, 1, 2]})
+    names = {repair.attribute for repair in repairs}
+    assert small[1].unflattened_size == (3, 2, 2)
+    assert names == {"unflattened_size", "out_features", "in_channels"}
+
+
+def test_groups_of_a_norm_without_scale_are_repaired() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(4, 8, affine=False), nn.Conv2d(8, 2, 1))
+    small, _ = shrunk(trained_(model), (torch.randn(2, 3, 4, 4),), {"0.channel_groups": [3]})
+    assert (small[1].num_groups, small[2].in_channels) == (3, 6)
+
+
+class Patched(nn.Module):
+    """A number that equals a size deep inside, and that one input does not tell from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = 4
+        self.inner = nn.Sequential(nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = max(x.shape[1], self.patch)
+        return self.inner(x).sum(1) * (length if x.shape[1] > 2 else 1)
+
+
+def test_a_number_that_equals_a_size_deep_inside_is_left_alone_where_the_proof_cannot_tell() -> None:
+    small, _ = shrunk(trained_(Patched()), (torch.randn(2, 2, 3),), {"inner.0.0.neurons": [0]})
+    assert small.patch == 4
+
+
+def test_modules_of_one_class_in_two_arrangements_are_repaired_apart() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Grouped(2, 1), Grouped(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))
+
+    small, _ = shrunk(trained_(Mixed()), (torch.randn(2, 5, 6),), {"first.heads": [0], "second.kv_heads": [1]})
+    assert (small.first.heads, small.first.kv_heads, small.first.head_dim) == (1, 1, 3)
+    assert (small.second.heads, small.second.kv_heads, small.second.head_dim) == (3, 1, 3)
+
+
+class Grouped(nn.Module):
+    """Queries in groups, that share keys and values."""
+
+    def __init__(self, kv_heads: int, group: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = kv_heads * group, kv_heads, 3
+        self.q, self.kv = nn.Linear(6, self.heads * 3), nn.Linear(6, 2 * kv_heads * 3)
+        self.out = nn.Linear(self.heads * 3, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q(x).view(*x.shape[:2], self.heads, self.head_dim).transpose(1, 2)
+        k, v = self.kv(x).view(*x.shape[:2], 2, self.kv_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        k, v = (t.repeat_interleave(self.heads // self.kv_heads, 1) for t in (k, v))
+        return self.out((torch.softmax(q @ k.transpose(2, 3), -1) @ v).transpose(1, 2).flatten(2))
+
+
+def test_a_size_read_by_no_forward_pass_follows_where_there_is_no_doubt() -> None:
+    class Remembering(nn.Module):
+        """Keeps its width for whoever asks, and a counter that equals it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.width, self.counter = 6, 7
+            self.up, self.down = nn.Linear(4, self.width), nn.Linear(self.width, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down(torch.relu(self.up(x)))
+
+    small, repairs = shrunk(trained_(Remembering()), (torch.randn(2, 4),), {"up.neurons": [0, 1]})
+    assert (small.width, small.counter) == (4, 7)
+    assert Repair("", "width", 4) in repairs
+
+
+def test_attempts_deviate_least_first() -> None:
+    choices = [[{Attribute("", name, None, 0): i} for i in range(3)] for name in "abc"]
+    found = [tuple(next(iter(way.values())) for way in ways) for ways in _least_deviating(choices)]
+    assert found[0] == (0, 0, 0) and len(set(found)) == 27
+    assert [sum(picks) for picks in found] == sorted(sum(picks) for picks in found)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -109,3 +110,93 @@ def test_forward_runs_in_evaluation_mode_on_the_model_s_device() -> None:
     (first,), (second,) = forward(model, (x,)), forward(model, (x,))
     assert torch.equal(first, second)
     assert model.training
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    note: str = "no tensor"
+
+
+def test_a_dataclass_is_a_result() -> None:
+    class Answering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Answer:
+            return Answer(self.a(x))
+
+    assert [tuple(tensor.shape) for tensor in results(Answer(torch.ones(3)))] == [(3,)]
+    assert trace(Answering().eval(), (torch.randn(3, 4),)).dims["a.output"].frozen == "an output of the model"
+
+
+def test_a_network_that_returns_no_tensor_is_refused() -> None:
+    class Silent(nn.Linear):
+        def forward(self, x: Tensor) -> str:  # type: ignore[override]
+            return str(super().forward(x).shape)
+
+    with pytest.raises(SecateursError, match="returns no tensor"):
+        trace(Silent(4, 2), (torch.randn(3, 4),))
+
+
+def test_inputs_by_name_and_by_position_give_the_same() -> None:
+    model = Odd().eval()
+    x = torch.randn(3, 4)
+    assert trace(model, (x,)).dims == trace(model, {"x": x}).dims
+
+
+def test_a_parameter_given_as_input_stays_a_parameter() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+    graph = trace(model, (model[0].weight,))
+    assert graph.dims["0.neurons"].frozen is None
+
+
+def test_a_layer_that_torch_runs_in_one_operator_is_seen_through() -> None:
+    layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True).eval()
+    before = torch.backends.mha.get_fastpath_enabled()
+    graph = trace(nn.Sequential(layer, nn.Linear(6, 3)), (torch.randn(2, 5, 6),))
+    assert not graph.unknown
+    assert graph.dims["0.ffn"].size == 8 and graph.dims["0.ffn"].frozen is None
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
+def test_the_shortcut_of_torch_is_allowed_again_after_a_failure() -> None:
+    before = torch.backends.mha.get_fastpath_enabled()
+    with pytest.raises(SecateursError):
+        trace(nn.Linear(4, 2), (torch.randn(3, 5),))
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
+def test_buffers_that_are_not_saved_carry_dims_too() -> None:
+    class Signed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+            self.register_buffer("sign", 1 - 2.0 * (torch.arange(6) % 2), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x) * self.sign)
+
+    graph = trace(Signed().eval(), (torch.randn(3, 4),))
+    assert "sign[0]" in graph.dims["a.neurons" if "a.neurons" in graph.dims else "neurons"].carriers
+    assert "sign" not in graph.trainable
+
+
+def test_integers_that_meet_a_dim_freeze_it() -> None:
+    class Numbered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+            self.register_buffer("number", torch.arange(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x) * self.number)
+
+    frozen = {dim.frozen for dim in trace(Numbered().eval(), (torch.randn(3, 4),)).dims.values() if dim.size == 6}
+    assert frozen == {"integers index it"}
+
+
+def test_the_same_network_traced_twice_gives_the_same_graph() -> None:
+    model, x = Odd().eval(), torch.randn(3, 4)
+    assert trace(model, (x,)) == trace(model, (x,))
