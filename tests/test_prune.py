@@ -136,3 +136,30 @@ def test_a_result_is_not_touched_by_the_rounds_after_it() -> None:
         seen.append(values(copy.deepcopy(pruned.model)))
     for pruned, before in zip(found, seen, strict=True):
         assert all(torch.equal(before[name], tensor) for name, tensor in pruned.model.state_dict().items())
+
+
+def test_a_dim_that_python_holds_stays_whole_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(nn.Module):
+        """The first of two hidden sizes is written in the code."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden: Tensor = torch.relu(self.a(x)).view(-1, 6)
+            out: Tensor = self.c(torch.relu(self.b(hidden)))
+            return out
+
+    model, inputs = Stubborn().eval(), (torch.randn(3, 4),)
+    groups = find_groups(model, (Neuron(),), trace(model, inputs), inputs)
+    assert [group.name for group in groups] == ["b.neurons"]
+    assert "a.neurons stays: Python holds its size out of reach" in caplog.text
+
+
+def test_a_trace_at_hand_is_used() -> None:
+    model, task = example_model(), example_task()
+    network = trace(model, task.example_inputs)
+    given, found = (prune(model, task, recipe(), 0.4, network=known) for known in (network, None))
+    assert given.plan.keep.keys() == found.plan.keep.keys()
+    assert all(torch.equal(given.plan.keep[name], kept) for name, kept in found.plan.keep.items())

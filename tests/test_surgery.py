@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from networks import groups_of, trained_
@@ -9,6 +16,7 @@ from secateurs.graph import trace
 from secateurs.graph.trace import state
 from secateurs.surgery import (
     UnprovenError,
+    _trials,
     mask_,
     positions,
     provable,
@@ -198,3 +206,154 @@ def test_half_precision_is_proven_and_stays_half() -> None:
     groups = groups_of(network)
     shrunk = shrink(model, groups, plan_of(groups), network, inputs).model
     assert {p.dtype for p in shrunk.parameters()} == {torch.bfloat16}
+
+
+# ---------------------------------------------------------------------------------------------------- the proof
+
+
+class Returning(nn.Module):
+    """What a hidden layer scaled by its own size gives, in the form asked for: masked and shrunk always differ."""
+
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.form = form
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.relu(self.a(x))
+        return self.form(self.b(h * h.shape[1] ** 0.5))
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"),
+    [
+        (lambda y: {"logits": [y, (y + 1,)]}, "differs from the masked one"),
+        (Answer, "differs from the masked one"),
+        (lambda y: torch.complex(y, -y), "differs from the masked one"),
+        (lambda y: y.bfloat16(), "differs from the masked one"),
+        (lambda y: (100 * y).long(), "picks other positions than the masked one"),
+        (lambda y: y > y.mean(), ""),
+    ],
+)
+def test_whatever_a_network_returns_is_compared(form: Callable[[Tensor], Any], problem: str) -> None:
+    model, inputs = trained_(Returning(form)), (torch.randn(3, 4),)
+    network = trace(model, inputs)
+    _, reasons = provable(model, groups_of(network), network, inputs)
+    assert problem in reasons.get("a.neurons", "")
+
+
+def test_rounding_to_half_precision_hides_nothing() -> None:
+    model, inputs = trained_(Returning(lambda y: y)).bfloat16(), (torch.randn(3, 4).bfloat16(),)
+    network = trace(model, inputs)
+    passed, reasons = provable(model, groups_of(network), network, inputs)
+    assert not passed
+    assert "differs from the masked one" in reasons["a.neurons"]
+
+
+def test_a_precision_written_into_the_code_is_proven_in_that_one() -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.relu(self.a(x.bfloat16())))
+
+    model, inputs = trained_(Halved()).bfloat16(), (torch.randn(3, 4),)
+    network = trace(model, inputs)
+    groups = groups_of(network)
+    small = shrink(model, groups, plan_of(groups), network, inputs).model
+    assert small.a.weight.dtype == torch.bfloat16
+    assert small.a.out_features < 6
+
+
+def test_a_tensor_too_few_is_a_difference() -> None:
+    class Telling(nn.Module):
+        """Returns what it has hidden only where that is whole."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            h = torch.relu(self.a(x))
+            return [self.b(h)] * (2 if h.shape[1] == 6 else 1)
+
+    model, inputs = trained_(Telling()), (torch.randn(3, 4),)
+    network = trace(model, inputs)
+    _, reasons = provable(model, groups_of(network), network, inputs)
+    assert "another number of tensors" in reasons["a.neurons"]
+
+
+# ------------------------------------------------------------------------------------------- provable together
+
+
+def test_a_size_that_python_shares_between_two_dims_frees_neither() -> None:
+    """Both could lose the same number of units, but a plan need not."""
+
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = 6
+            self.a, self.b = nn.Linear(4, self.hidden), nn.Linear(self.hidden, self.hidden)
+            self.c, self.d = nn.Linear(self.hidden, 5), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.a(x)).view(-1, self.hidden)
+            x = torch.relu(self.b(x)).view(-1, self.hidden)
+            return self.d(torch.relu(self.c(x)))
+
+    model, inputs = trained_(Sharing()), (torch.randn(3, 4),)
+    network = trace(model, inputs)
+    passed, reasons = provable(model, groups_of(network), network, inputs)
+    assert [group.name for group in passed] == ["c.neurons"]
+    assert set(reasons) == {"a.neurons", "b.neurons"}
+    assert all("out of reach" in reason for reason in reasons.values())
+
+
+def test_of_two_that_do_not_fit_beside_each_other_the_first_stays() -> None:
+    class Choosy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first = torch.relu(self.a(x))
+            second = torch.relu(self.b(first))
+            if first.shape[1] < 6 and second.shape[1] < 8:
+                raise ValueError("one of both only")
+            return self.c(second)
+
+    model, inputs = trained_(Choosy()), (torch.randn(3, 4),)
+    network = trace(model, inputs)
+    passed, reasons = provable(model, groups_of(network), network, inputs)
+    assert [group.name for group in passed] == ["a.neurons"]
+    assert "one of both only" in reasons["b.neurons"]
+
+
+def test_groups_that_are_only_masked_need_no_proof() -> None:
+    model, inputs = trained_(Stubborn()), (torch.randn(3, 4),)
+    network = trace(model, inputs)
+    weight = Group("a.weight", 24, (Member("a.weight", (0, 1)),), 24)
+    assert provable(model, (weight,), network, inputs) == ((weight,), {})
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=6))
+def test_the_plans_of_the_proof_drop_something_everywhere_and_leave_something(sizes: list[tuple[int, int]]) -> None:
+    groups = [Group(str(i), blocks * block, (), block, ("",)) for i, (blocks, block) in enumerate(sizes)]
+    plans = list(_trials(groups))
+    for group in groups:
+        kept = [plan.keep[group.name].reshape(-1, group.block).sum(1) for plan in plans]
+        assert all(len(set(counts.tolist())) == 1 and int(counts[0]) >= 1 for counts in kept)
+        assert group.block == 1 or any(int(counts[0]) < group.block for counts in kept)
+    for first, second in pairwise(groups):
+        if first.block == second.block > 1:
+            assert any(
+                plan.keep[first.name].sum() * second.n_blocks != plan.keep[second.name].sum() * first.n_blocks
+                for plan in plans
+            )
