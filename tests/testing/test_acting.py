@@ -153,7 +153,9 @@ class Heal:
 
     calls: ClassVar[Iterator[int]] = itertools.count()
 
-    def __call__(self, model: nn.Module, masks: Mapping[str, Tensor], task: Task) -> None:
+    def __call__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], task: Task, dense: nn.Module | None = None
+    ) -> None:
         name, mask = next(iter(masks.items()))
         weight = model.get_parameter(name)
         with torch.no_grad():
