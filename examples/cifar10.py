@@ -96,7 +96,7 @@ def subset(n_train: int, n_evaluation: int) -> Task:
     """The first ``n_train`` training images, and the first ``n_evaluation`` of either half of the test images."""
     train, test = images("cifar10_train_10k.npz"), images("cifar10_test.npz")
     options = ImageOptions(
-        batch_size=128,
+        batch_size=64,
         augment=Augment(shift=4, flip=True),
         manifest={"source": "CIFAR-10 (Krizhevsky 2009): 1,000 training images a class, the official test images"},
     )
