@@ -90,6 +90,8 @@ class Group:
             ``n_units``; per row: the row's length; N:M: M; grouped-query heads: the heads of a group.
         dims: Names of the dims the units index, outermost first; empty where units are single weights, which are
             zeroed but cannot be taken away.
+        multiple: What is kept of a block is a multiple of this, or the whole block.
+        alike: Groups with the same word here, and blocks of one size, keep the same number in each; none where empty.
     """
 
     name: str
@@ -97,6 +99,8 @@ class Group:
     members: tuple[Member, ...]
     block: int
     dims: tuple[str, ...] = ()
+    multiple: int = 1
+    alike: str = ""
 
     @property
     def removable(self) -> bool:

@@ -30,7 +30,7 @@ def test_a_part_by_name_and_by_fields() -> None:
 
 def test_description_is_the_inverse() -> None:
     assert describe("criterion", Wanda()) == "wanda"
-    assert describe("structure", Head()) == {"head": {"of": "group", "keep": []}}
+    assert describe("structure", Head()) == {"head": {"keep": [], "multiple": 1, "same": False, "of": "group"}}
     assert name_of("structure", NM()) == "n_m"
     for made in (Head(of="query", keep=("a", "b")), NM(1, 4)):
         assert part("structure", describe("structure", made)) == made

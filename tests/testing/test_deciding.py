@@ -91,6 +91,10 @@ class Greedy:
             self.fault, sparsity
         )
         counts = {g.name: max(0 if self.fault == "empty" else 1, int((1 - share) * g.block)) for g in groups}
+        if self.fault != "odd":
+            counts = {g.name: counts[g.name] // g.multiple * g.multiple or counts[g.name] for g in groups}
+        if self.fault == "unlike" and sparsity and groups[-1].alike:
+            counts[groups[-1].name] -= groups[-1].multiple
         if self.fault == "empty" and sparsity:
             counts["g0"] = 0
         if self.fault == "forgets":
@@ -112,6 +116,8 @@ class Greedy:
         ("forgets", "not one count for each group"),
         ("chance", "other counts the second time|keeps more"),
         ("changes", "changes the scores"),
+        ("odd", "no multiple of 4"),
+        ("unlike", "different counts in groups alike"),
     ],
 )
 def test_an_allocation_with_a_fault_is_caught(fault: str, line: str) -> None:

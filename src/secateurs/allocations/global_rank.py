@@ -23,10 +23,11 @@ from secateurs.types import Counts, Group, Price, Scores, SecateursError
 class GlobalRank:
     """Rank all units of all groups by score per cost, and remove from the bottom until the sparsity is reached.
 
-    What is ranked are slices: the c-th worst unit of every block of a group, together, since all blocks must keep the
-    same number. A slice scores and costs the sum over its blocks. Removed is the shortest run of slices after which the
-    price of what is left has fallen by ``sparsity``: never less, and more by under one slice. Equal
-    slices go in the order of the groups. At least one unit of every block stays.
+    What is ranked are slices: the c-th worst unit of every block of a group, and of the groups alike, together, since
+    all of them must keep the same number; where multiples are to be kept, as many neighbouring ones as it takes to come
+    to the next multiple. A slice scores and costs the sum over its units. Removed is the shortest run of slices after
+    which the price of what is left has fallen by ``sparsity``: never less, and more by under one slice. Equal
+    slices go in the order of the groups. At least one unit of every block, or the multiple, stays.
 
     Args:
         currency: What a unit costs, and what the sparsity is a fraction of.
@@ -53,11 +54,12 @@ class GlobalRank:
         dense = price.of({g.name: g.block for g in groups}) if groups else 0.0
         if not dense > 0:
             raise SecateursError(f"global_rank: no unit costs any {self.currency}; choose another currency")
-        owner = self._ranked(groups, scores, price)
+        kinds = list(_alike(groups).values())
+        owner, size = self._ranked(kinds, scores, price)
 
         def counts(n: int) -> dict[str, int]:
-            removed = np.bincount(owner[:n], minlength=len(groups))
-            return {g.name: g.block - int(k) for g, k in zip(groups, removed, strict=True)}
+            removed = np.bincount(owner[:n], size[:n], minlength=len(kinds))
+            return {g.name: g.block - int(k) for kind, k in zip(kinds, removed, strict=True) for g in kind}
 
         # The tolerance keeps a sum of floats a hair above the target from costing one slice more.
         target = dense * (1 - sparsity * (1 - 1e-9))
@@ -65,28 +67,52 @@ class GlobalRank:
             most = 1 - price.of(counts(len(owner))) / dense
             raise SecateursError(
                 f"global_rank: sparsity {sparsity:g} of {self.currency} is out of reach, as floor {self.floor:g} "
-                f"and one unit of every block stay: at most {most:.4f}; lower the sparsity or the floor"
+                f"and one unit, or multiple, of every block stay: at most {most:.4f}; lower the sparsity or the floor"
             )
         return counts(bisect_left(range(len(owner)), True, key=lambda n: price.of(counts(n)) <= target))
 
-    def _ranked(self, groups: Sequence[Group], scores: Scores, price: Price) -> npt.NDArray[np.int32]:
-        """All removable slices, worst first: the group that each belongs to."""
-        slices = [self._slices(group, scores[group.name]) for group in groups]
-        prices = [g.n_blocks * price.unit[g.name] for g in groups]
-        # What costs nothing gains nothing by going: it is ranked last.
-        worth = [s / p if p > 0 else np.full_like(s, np.inf) for s, p in zip(slices, prices, strict=True)]
-        owner = np.repeat(np.arange(len(groups), dtype=np.int32), [len(s) for s in slices])
-        # Each group is sorted already, so the stable sort only merges.
-        ranked: npt.NDArray[np.int32] = owner[np.argsort(np.concatenate(worth), kind="stable")]
-        return ranked
+    def _ranked(
+        self, kinds: Sequence[Sequence[Group]], scores: Scores, price: Price
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """All slices that may go, worst first: the kind of group that each belongs to, and its units in a block."""
+        sizes = [self._sizes(kind[0]) for kind in kinds]
+        worth = [self._worth(kind, scores, price, at) for kind, at in zip(kinds, sizes, strict=True)]
+        owner = np.repeat(np.arange(len(kinds), dtype=np.int32), [len(w) for w in worth])
+        # Each kind is sorted already, so the stable sort only merges.
+        order = np.argsort(np.concatenate(worth), kind="stable")
+        return owner[order], np.concatenate(sizes)[order]
 
-    def _slices(self, group: Group, score: Tensor) -> npt.NDArray[np.float64]:
-        """Scores of the slices of a group that may go, worst first."""
+    def _sizes(self, group: Group) -> npt.NDArray[np.int64]:
+        """The units of a block in each slice that may go: the first as many as it takes to come to a multiple."""
         stay = max(1, math.ceil(self.floor * group.block - 1e-9 * group.block))
+        kept = np.arange(group.block // group.multiple, 0, -1) * group.multiple
+        gone = group.block - kept[kept >= stay]
+        return np.diff(gone[gone > 0], prepend=0)
+
+    def _worth(
+        self, kind: Sequence[Group], scores: Scores, price: Price, sizes: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Score per cost of each slice of groups alike."""
+        paid = sum(group.n_blocks * price.unit[group.name] for group in kind)
+        if not paid > 0:  # what costs nothing gains nothing by going: it is ranked last
+            return np.full(len(sizes), np.inf)
+        total = np.sum([self._sorted(group, scores[group.name]) for group in kind], axis=0)
+        sums = np.add.reduceat(total[: sizes.sum()], np.cumsum(sizes) - sizes)
+        return np.asarray(sums / (paid * sizes))
+
+    def _sorted(self, group: Group, score: Tensor) -> npt.NDArray[np.float64]:
+        """The sum over the blocks of a group of their worst, second worst, ... units' scores."""
         values: npt.NDArray[np.float64] = score.detach().cpu().double().numpy()
         if self.normalise != "none":
             finite = values[np.isfinite(values)]  # what is gone already scores minus infinity
             size = finite.sum() / max(1, len(finite)) if self.normalise == "mean" else np.linalg.norm(finite)
             values = values / size if size > 0 else values
-        blocks = np.sort(values.reshape(group.n_blocks, group.block), axis=1)
-        return np.asarray(blocks.sum(axis=0)[: group.block - stay])
+        return np.asarray(np.sort(values.reshape(group.n_blocks, group.block), axis=1).sum(axis=0))
+
+
+def _alike(groups: Sequence[Group]) -> dict[tuple[str, int, int], list[Group]]:
+    """The groups that must keep the same number, by what they have in common; each by itself where it says nothing."""
+    kinds: dict[tuple[str, int, int], list[Group]] = {}
+    for group in groups:
+        kinds.setdefault((group.alike or f"only {group.name}", group.block, group.multiple), []).append(group)
+    return kinds

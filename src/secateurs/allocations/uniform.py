@@ -1,4 +1,4 @@
-"""The same share of every layer: a block of b units loses ``ceil(S b)``."""
+"""The same share of every layer: a block of b units loses ``ceil(S b)``, and more where multiples are to be kept."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from secateurs.types import Counts, Group, Price, Scores, SecateursError
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every block of every group loses the same fraction of its units, rounded up to whole units.
+    """Every block of every group loses the same fraction of its units, rounded up to whole units and kept multiples.
 
-    Whatever a unit costs, each group loses at least the fraction asked for, so the whole does.
+    Whatever a unit costs, each group loses at least the fraction asked for, so the whole does. Groups alike have blocks
+    of one size, so they keep the same number.
 
     Raises:
         SecateursError: The sparsity is outside [0, 1), or would leave a block without a unit.
@@ -25,13 +26,17 @@ class Uniform:
     def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, price: Price) -> Counts:
         if not 0 <= sparsity < 1:
             raise SecateursError(f"uniform: sparsity must be in [0, 1), got {sparsity}")
-        counts = {}
-        for group in groups:
-            # 0.3 * 10 is a little more than 3 in floating point; it must not cost a fourth unit.
-            counts[group.name] = group.block - math.ceil(sparsity * group.block - 1e-9 * group.block)
-            if counts[group.name] < 1:
-                raise SecateursError(
-                    f"uniform: sparsity {sparsity:g} leaves none of the {group.block} units of a block of "
-                    f"{group.name}; ask for at most {1 - 1 / group.block:g}, or keep it out of the structure"
-                )
-        return counts
+        return {group.name: self._kept(group, sparsity) for group in groups}
+
+    def _kept(self, group: Group, sparsity: float) -> int:
+        # 0.3 * 10 is a little more than 3 in floating point; it must not cost a fourth unit.
+        gone = math.ceil(sparsity * group.block - 1e-9 * group.block)
+        if not gone:
+            return group.block
+        kept = (group.block - gone) // group.multiple * group.multiple
+        if kept < 1:
+            raise SecateursError(
+                f"uniform: sparsity {sparsity:g} leaves none of the {group.block} units of a block of "
+                f"{group.name}; ask for at most {1 - group.multiple / group.block:g}, or keep it out of the structure"
+            )
+        return kept

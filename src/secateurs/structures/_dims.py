@@ -49,3 +49,10 @@ def group_over(network: Network, *dims: str) -> Group:
     """
     sizes = [network.dims[dim].size for dim in dims]
     return Group(dims[-1], prod(sizes), network.members(*dims), sizes[-1], dims)
+
+
+def groups_inside(network: Network, dims: Iterable[Dim]) -> Iterator[Group]:
+    """One group for each dim; where a dim always lies inside another, its units compete there."""
+    for dim in dims:
+        outer = network.enclosing(dim.name)
+        yield group_over(network, *([outer] if outer else []), dim.name)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from secateurs.structures._dims import free_dims, group_over
+from secateurs.structures._constraints import Constraints
+from secateurs.structures._dims import free_dims, groups_inside
 from secateurs.types import Group, Network
 
 
 @dataclass(frozen=True)
-class Channel:
+class Channel(Constraints):
     """One group for each free dim of channels; all layers joined by additions share one dim, so they shrink together.
 
     The channels of a grouped convolution compete inside their convolution group, and each of these loses the same
-    number.
-
-    Args:
-        keep: Glob patterns of dim names that are not touched.
+    number. Fields: those of ``Constraints``.
     """
 
-    keep: tuple[str, ...] = ()
-
     def __call__(self, network: Network) -> tuple[Group, ...]:
-        found = []
-        for dim in free_dims(network, "channels", self.keep):
-            outer = network.enclosing(dim.name)
-            found.append(group_over(network, *([outer] if outer else []), dim.name))
-        return tuple(found)
+        return self.constrained(groups_inside(network, free_dims(network, "channels", self.keep)))

@@ -47,13 +47,21 @@ def check_criterion(criterion: Criterion, *, equivariant: bool = True) -> None:
 def check_allocation(allocation: Allocation) -> None:
     """Counts lie in the block, reach the sparsity without a slice too many, and fall as the sparsity rises.
 
+    What a group states holds: multiples are kept, and groups alike keep the same number.
+
     Raises:
         AssertionError: It does not conform.
     """
     check_spec("allocation", allocation)
     source = generator()
-    for blocks in ([(1, 40)], [(1, 16), (3, 10), (20, 8)], [(1, 8), (1, 200), (2, 50), (5, 20)]):
-        groups = [Group(f"g{i}", n * block, (), block) for i, (n, block) in enumerate(blocks)]
+    free = ([(1, 40)], [(1, 16), (3, 10), (20, 8)], [(1, 8), (1, 200), (2, 50), (5, 20)])
+    constrained = ((1, "same"), (4, ""), (6, "same"))
+    cases = [(blocks, 1, "") for blocks in free]
+    cases += [([(1, 64), (2, 40), (3, 64)], multiple, alike) for multiple, alike in constrained]
+    for blocks, multiple, alike in cases:
+        groups = [
+            Group(f"g{i}", n * block, (), block, multiple=multiple, alike=alike) for i, (n, block) in enumerate(blocks)
+        ]
         scores = {g.name: torch.rand(g.n_units, generator=source) * (i + 1) for i, g in enumerate(groups)}
         price = Price.linear(groups, {g.name: float(1 + 3 * i) for i, g in enumerate(groups)})
         before = copy.deepcopy(scores)
@@ -119,11 +127,20 @@ def _check_counts(
     said = f"{allocation} at sparsity {sparsity} gives {dict(counts)}"
     require(counts.keys() == {g.name for g in groups}, f"{said}, not one count for each group")
     require(all(1 <= counts[g.name] <= g.block for g in groups), f"{said}, which empties or overfills a block")
-    slices = {g.name: g.n_blocks * price.unit[g.name] for g in groups}
-    gone = sum((g.block - counts[g.name]) * slices[g.name] for g in groups)
-    wanted = sparsity * sum(g.block * slices[g.name] for g in groups)
+    for group in groups:
+        whole = counts[group.name] in {group.block, counts[group.name] // group.multiple * group.multiple}
+        require(whole, f"{said}, no multiple of {group.multiple} in {group.name}")
+    kinds: dict[str, list[Group]] = {}
+    for g in groups:
+        kinds.setdefault(f"{g.alike} {g.block}" if g.alike else g.name, []).append(g)
+    same = all(len({counts[g.name] for g in kind}) == 1 for kind in kinds.values())
+    require(same, f"{said}, different counts in groups alike")
+    units = {g.name: g.n_blocks * price.unit[g.name] for g in groups}
+    gone = sum((g.block - counts[g.name]) * units[g.name] for g in groups)
+    wanted = sparsity * sum(g.block * units[g.name] for g in groups)
     require(gone >= wanted * (1 - 1e-6), f"{said}, which removes {gone} of the {wanted} asked for")
-    spare = sum(slices[g.name] for g in groups if counts[g.name] < g.block)
+    slices = {name: min(g.multiple for g in kind) for name, kind in kinds.items()}
+    spare = sum(slices[name] * units[g.name] for name, kind in kinds.items() for g in kind if counts[g.name] < g.block)
     require(
         gone == 0 or gone - spare < wanted * (1 + 1e-6), f"{said}, which removes {gone} where {wanted} was asked for"
     )

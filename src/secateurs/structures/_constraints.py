@@ -1,0 +1,40 @@
+"""What a user states about the widths that are left: multiples of a number, the same for layers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from secateurs.types import Group, SecateursError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """What every structure that makes tensors smaller lets its user state.
+
+    Args:
+        keep: Glob patterns of dim names that are not touched.
+        multiple: Of each layer a multiple of this many units is kept, or all of them: vector units and caches of the
+            hardware work on 4, 8 or 16 numbers at once, and odd widths can be slower than the full one. Layers no wider
+            than this are not touched.
+        same: Whether layers of one width keep the same number of units, as models with one width for all layers need.
+
+    Raises:
+        SecateursError: The multiple is less than 1.
+    """
+
+    keep: tuple[str, ...] = ()
+    multiple: int = 1
+    same: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the multiple."""
+        if self.multiple < 1:
+            raise SecateursError(f"{type(self).__name__.lower()}: multiple must be at least 1, got {self.multiple}")
+
+    def constrained(self, groups: Iterable[Group]) -> tuple[Group, ...]:
+        """The groups that can lose something under these constraints, which are written on them."""
+        alike = type(self).__name__.lower() if self.same else ""
+        return tuple(
+            replace(group, multiple=self.multiple, alike=alike) for group in groups if group.block > self.multiple
+        )
