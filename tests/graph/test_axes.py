@@ -262,6 +262,20 @@ def test_axes_of_size_one_come_and_go() -> None:
     assert factors(regroup([axis, (Node(1),)], [6])[0]) == list(axis)
 
 
+def test_an_empty_tensor_is_regrouped_on_both_sides_of_the_zero() -> None:
+    none, six, four = Node(0), Node(6), Node(4)
+    a, b, zero, c, d = regroup([(six,), (none,), (four,)], [2, 3, 0, 2, 2])
+    assert zero == (none,)
+    assert factors((*a, *b)) == factors((six,)) and factors((*c, *d)) == factors((four,))
+    with pytest.raises(MisalignedError):
+        regroup([(six,), (none,), (four,)], [3, 0, 4])
+
+
+def test_a_view_of_other_size_is_refused() -> None:
+    with pytest.raises(MisalignedError):
+        regroup([(Node(2),), (Node(3),)], [2])
+
+
 # ------------------------------------------------------------------------------------------ freezing and sums
 
 

@@ -260,6 +260,11 @@ def regroup(axes: Sequence[Axis], sizes: Sequence[int]) -> list[Axis]:
     Raises:
         MisalignedError: where the new sizes cut across the factors.
     """
+    empty = next((i for i, axis in enumerate(axes) if size_of(axis) == 0), None)
+    if empty is not None:  # no expert's token, say: the sizes beside the zero divide as they do elsewhere
+        at = list(sizes).index(0)
+        before, after = regroup(axes[:empty], sizes[:at]), regroup(axes[empty + 1 :], sizes[at + 1 :])
+        return [*before, axes[empty], *after]
     remaining = [node for axis in axes for node in factors(axis)]
     out: list[Axis] = []
     for size in sizes:
@@ -267,4 +272,6 @@ def regroup(axes: Sequence[Axis], sizes: Sequence[int]) -> list[Axis]:
         if size_of(head) != size:
             raise MisalignedError
         out.append(tuple(head))
+    if remaining:
+        raise MisalignedError
     return out

@@ -140,9 +140,15 @@ def test_dims_of_size_one_come_and_go(change: Callable[[Tensor], Tensor]) -> Non
 
 
 def test_a_shape_changed_in_place_by_an_operator_without_a_rule() -> None:
-    it = see(lambda m, x: m.b(m.a(x).t_().t_()), X, a=nn.Linear(4, 6), b=nn.Linear(6, 2))
-    assert it.graph.unknown == {"aten.t_"}
-    assert it.reason("a.weight") == "operator aten.t_ has no rule"
+    it = see(lambda m, x: m.b(m.a(x).as_strided_((6, 3), (1, 6)).t_()), X, a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.graph.unknown == {"aten.as_strided_"}
+    assert it.reason("a.weight") == "operator aten.as_strided_ has no rule"
+
+
+def test_dims_change_places_in_place() -> None:
+    it = see(lambda m, x: m.b(m.a(x).t_().transpose_(0, 1)), X, a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.free("a.weight") == [6]
+    assert it.proven()
 
 
 def test_tiles_are_copies_times_what_was_there() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from secateurs.graph.rules import contraction, indexing, pointwise, reduction, shape
+from secateurs.graph.rules import contraction, indexing, pointwise, recurrent, reduction, shape
 from secateurs.graph.trace import Rule
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {**pointwise.RULES, **shape.RULES, **contraction.RULES, **reduction.RULES, **indexing.RULES}
+    {**pointwise.RULES, **shape.RULES, **contraction.RULES, **reduction.RULES, **indexing.RULES, **recurrent.RULES}
 )
 
 

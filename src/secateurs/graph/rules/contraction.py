@@ -11,14 +11,14 @@ from secateurs.graph.trace import Call, Rule
 from secateurs.types import Weight
 
 
-def _sum_over(call: Call, a: Tensor, along_a: Axis, b: Tensor, along_b: Axis) -> None:
+def sum_over(call: Call, a: Tensor, along_a: Axis, b: Tensor, along_b: Axis) -> None:
     """Unify the contracted axis. Removed positions must add nothing: one operand at least must be zero there."""
     unify(along_a, along_b, f"{call.name} sums over it in two arrangements")
     for leaf in call.dirty(a) & call.dirty(b) & frozenset(leaves(along_a)):
         freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
 
 
-def _note_weight(call: Call, tensor: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> str | None:
+def note_weight(call: Call, tensor: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> str | None:
     """Write down a parameter that multiplies an activation, by its own axes; its name."""
     origin = call.origin(tensor)
     if origin is None:
@@ -55,11 +55,11 @@ def matmul(call: Call) -> None:
     k = la[-1]
     if batch:
         unify(batch[0], lb[0], f"{call.name} meets it in two arrangements")
-    _sum_over(call, a, k, b, lb[-2] if b.dim() > 1 else lb[-1])
+    sum_over(call, a, k, b, lb[-2] if b.dim() > 1 else lb[-1])
     _tag_product(call, a, b, batch[0] if batch else ())
-    weight = _note_weight(call, b, (1,), (0,)) if b.dim() == 2 else None
+    weight = note_weight(call, b, (1,), (0,)) if b.dim() == 2 else None
     if weight is None and a.dim() == 2:
-        weight = _note_weight(call, a, (0,), (1,))
+        weight = note_weight(call, a, (0,), (1,))
     call.contract(*batch, m, k, n, weight=weight)
     axes = [*batch, *([m] if a.dim() > 1 else []), *([n] if b.dim() > 1 else [])]
     both = call.dirty(a) & call.dirty(b)
@@ -102,7 +102,7 @@ def convolution(call: Call) -> None:
         freeze(axis, "a spatial position")
     tag((*lx[1], *out), "conv")
     kernel = tuple(range(2, weight.dim()))
-    name = _note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
+    name = note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
     spatial = [(Node(n, "a spatial position"),) for n in call.out.shape[2:]]
     call.contract(lx[0], *(lx[2:] if transposed else spatial), *lw, weight=name)
     dirty = both | (call.dirty(x) & frozenset(leaves(lx[0]))) | (call.dirty(weight) & frozenset(leaves(out)))
@@ -145,7 +145,7 @@ def attention(call: Call) -> None:
     unify(lk[1], lv[1], reason)
     unify(lk[2], lv[2], reason)
     unify(_shared_heads(call, lq[1], lk[1]), lk[1], reason)
-    _sum_over(call, q, lq[3], k, lk[3])
+    sum_over(call, q, lq[3], k, lk[3])
     if call.kwargs.get("scale") is None:
         freeze(lq[3], "the scale of the attention follows its size")
     freeze((*lq[2], *lk[2]), "a position of the sequence")
