@@ -64,7 +64,14 @@ def networks() -> list[tuple[nn.Module, Inputs]]:
     return [(model, (torch.randn(2, 4, 6, 6),)), (Words(), (torch.randint(0, 9, (2, 5)),))]
 
 
-SPECS = [*part_names("structure"), {"head": {"of": "query"}}, {"weight": {"per": "row"}}, {"n_m": {"n": 1, "m": 4}}]
+SPECS = [
+    *(name for name in part_names("structure") if name != "block"),
+    {"block": {"rows": 2, "columns": 2}},
+    {"head": {"of": "query"}},
+    {"weight": {"per": "row"}},
+    {"n_m": {"n": 1, "m": 4}},
+    {"pattern": {"per": "layer"}},
+]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)

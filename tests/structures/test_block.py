@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from secateurs.graph import trace
+from secateurs.structures.block import Block
+from secateurs.types import SecateursError
+
+
+def test_units_are_tiles_with_all_their_kernel_positions() -> None:
+    net = nn.Sequential(nn.Conv1d(4, 6, 2), nn.ReLU(), nn.Conv1d(6, 2, 1))
+    (group,) = Block(3, 2)(trace(net, (torch.randn(2, 4, 5),)))
+    assert (group.name, group.n_units, group.block) == ("0.weight", 4, 4)
+    weight = torch.arange(6 * 4 * 2.0).reshape(6, 4, 2)
+    rows = group.members[0].cut(weight)
+    assert torch.equal(rows[1].sort().values, weight[:3, 2:].flatten())
+    assert torch.equal(rows[2].sort().values, weight[3:, :2].flatten())
+    mask = group.members[0].mask(torch.tensor([True, False, True, True]), weight.shape).expand(weight.shape)
+    assert not mask[:3, 2:].any() and int((~mask).sum()) == 3 * 2 * 2
+
+
+def test_what_tiles_do_not_fill_is_named() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    network = trace(net, (torch.randn(2, 4),))
+    with pytest.raises(SecateursError, match=r"block: 0\.weight is 6 x 4, which tiles of 4 x 4 do not fill; name it"):
+        Block(4, 4)(network)
+    assert Block(4, 4, keep=("0.*",))(network) == ()
+
+
+def test_an_empty_tile_is_refused() -> None:
+    with pytest.raises(SecateursError, match="at least one row and column, got 0 x 4"):
+        Block(0, 4)
