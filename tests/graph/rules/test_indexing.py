@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,16 +87,70 @@ def test_what_is_counted_position_by_position_is_frozen() -> None:
     assert it.reason("a.weight") == "its positions are counted"
 
 
-@pytest.mark.parametrize("name", ["gather", "scatter", "index_add", "take_along_dim"])
-def test_an_operator_without_a_rule_freezes_what_it_picks_from(name: str) -> None:
-    index = torch.tensor([[2, 0, 1]] * 3)
-    functions = {
-        "gather": lambda h: h.gather(1, index),
-        "take_along_dim": lambda h: h.take_along_dim(index, 1),
-        "scatter": lambda h: torch.zeros(3, 3).scatter(1, index, h),
-        "index_add": lambda h: torch.zeros(3, 3).index_add(1, index[0], h),
-    }
-    it = see(lambda m, x: m.b(functions[name](m.a(x))), torch.randn(3, 4), a=nn.Linear(4, 3), b=nn.Linear(3, 2))
-    operator = "aten.gather" if name == "take_along_dim" else f"aten.{name}"
-    assert it.reason("a.weight") == f"operator {operator} has no rule"
-    assert it.graph.unknown == {operator}
+PICKS = torch.tensor([[2, 0, 1]] * 3)
+
+PICKED_COLUMNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gather": lambda h: h.gather(1, PICKS),
+    "take_along_dim": lambda h: h.take_along_dim(PICKS, 1),
+    "scatter": lambda h: torch.zeros(3, 3).scatter(1, PICKS, h),
+    "index_add": lambda h: torch.zeros(3, 3).index_add(1, PICKS[0], h),
+    "index_put": lambda h: torch.zeros(3, 3).index_put((torch.arange(3), PICKS[0]), h[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", PICKED_COLUMNS)
+def test_columns_picked_by_data_freeze(name: str) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.b(PICKED_COLUMNS[name](self.a(x)))
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 3), b=nn.Linear(3, 2))
+    assert it.reason("a.weight") != ""
+    assert not it.graph.unknown
+
+
+PICKED_ROWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gather": lambda h: h.gather(0, PICKS[:, :1].expand(-1, h.shape[1])),
+    "scatter": lambda h: h.scatter(0, PICKS[:, :1].expand(-1, h.shape[1]), 2 * h),
+    "scatter_add": lambda h: torch.zeros_like(h).scatter_add_(0, PICKS[:, :1].expand(-1, h.shape[1]), h),
+    "index_add": lambda h: h.index_add(0, PICKS[0], h),
+    "index_add_": lambda h: torch.zeros_like(h).index_add_(0, PICKS[0], h),
+    "index_put": lambda h: h.index_put((PICKS[0],), 3 * h),
+    "mask": lambda h: h.index_put((PICKS[0] > 0,), h[1:] + 1),
+    "one value": lambda h: h.index_put((PICKS[0, 1:],), torch.tensor(2.0)),
+    "number": lambda h: h.scatter(0, PICKS[:, :1].expand(-1, h.shape[1]), 1.5),
+}
+
+
+@pytest.mark.parametrize("name", PICKED_ROWS)
+def test_rows_picked_by_data_pass_their_columns(name: str) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.b(PICKED_ROWS[name](self.a(x)))
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.free("a.weight") == [6]
+    assert it.proven()
+
+
+def test_a_number_written_over_zeros_is_no_zero() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.b(x) + self.a(x).scatter(0, torch.zeros(1, 6, dtype=torch.long), 1.5).sum(1, keepdim=True)
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(4, 2))
+    assert "not zero" in it.reason("a.weight")
+
+
+def test_a_dim_of_which_a_part_is_picked_is_frozen() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.b(self.a(x).gather(0, PICKS[:, :2]))
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(2, 2))
+    assert "picked by data" in it.reason("a.weight")
+
+
+def test_what_python_reads_is_frozen() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) * torch.bincount((self.a(x) > 0).flatten().long(), minlength=3)[:2]
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.reason("a.weight") == "its positions are counted"
+    assert not it.graph.unknown

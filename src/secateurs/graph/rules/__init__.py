@@ -7,11 +7,15 @@ from typing import Any
 
 import torch
 
-from secateurs.graph.rules import contraction, indexing, pointwise, recurrent, reduction, shape
+from secateurs.graph.rules import contraction, indexing, moving, pointwise, recurrent, reduction, shape
 from secateurs.graph.trace import Rule
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {**pointwise.RULES, **shape.RULES, **contraction.RULES, **reduction.RULES, **indexing.RULES, **recurrent.RULES}
+    {
+        name: rule
+        for family in (pointwise, shape, moving, contraction, reduction, indexing, recurrent)
+        for name, rule in family.RULES.items()
+    }
 )
 
 

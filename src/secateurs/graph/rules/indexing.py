@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import Axis, Node, freeze, tag
+from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of, tag, unify
 from secateurs.graph.trace import Call, Rule
 
 INDEXED = "its positions are picked by data"
@@ -25,21 +25,26 @@ def embedding(call: Call) -> None:
 def index(call: Call) -> None:
     """Advanced indexing ``x[i, j]``: the indexed dims give way to the dims of the index."""
     source, picks = call.args[0], call.args[1]
-    label = call.label(source)
-    at = _indexed(picks)
-    kept: dict[int, Axis] = {d: axis for d, axis in enumerate(label.axes) if d not in at}
-    for d in at:
-        freeze(label.axes[d], INDEXED)
-    n_new = call.outputs()[0].dim() - len(kept)
-    adjacent = bool(at) and at == list(range(at[0], at[-1] + 1))
-    before = [axis for d, axis in kept.items() if adjacent and d < at[0]]
-    after = [axis for d, axis in kept.items() if not (adjacent and d < at[0])]
+    before, after = _around(call, source, picks)
+    n_new = call.outputs()[0].dim() - len(before) - len(after)
     shape = call.outputs()[0].shape[len(before) : len(before) + n_new]
     fresh: list[Axis] = [(Node(n, INDEXED),) for n in shape]
     tensors = [pick for pick in picks if isinstance(pick, Tensor)]
     if len(tensors) == 1 and tensors[0].dtype.is_signed and tensors[0].dim() == n_new:
         fresh = list(call.axes(tensors[0]))
     call.give([*before, *fresh, *after], call.dirty(source, *tensors))
+
+
+def _around(call: Call, source: Tensor, picks: Sequence[Tensor | None]) -> tuple[list[Axis], list[Axis]]:
+    """What stands before and after the dims of the index; the indexed dims are frozen."""
+    label = call.label(source)
+    at = _indexed(picks)
+    for d in at:
+        freeze(label.axes[d], INDEXED)
+    adjacent = bool(at) and at == list(range(at[0], at[-1] + 1))
+    kept = [d for d in range(source.dim()) if d not in at]
+    before = [label.axes[d] for d in kept if adjacent and d < at[0]]
+    return before, [label.axes[d] for d in kept if not (adjacent and d < at[0])]
 
 
 def _indexed(picks: Sequence[Tensor | None]) -> list[int]:
@@ -63,13 +68,62 @@ def index_select(call: Call) -> None:
     call.give([*label.axes[:dim], picked, *label.axes[dim + 1 :]], call.dirty(source, picks))
 
 
+def gather(call: Call) -> None:
+    """Positions of one dim by numbers that differ along the other dims; these are the same in both."""
+    source, dim, picks = call.args[:3]
+    _alongside(call, dim, source, picks)
+    picked = call.axes(picks)[dim] if picks.dim() else ()
+    call.give(call.axes(picks), call.dirty(source) | frozenset(leaves(picked)))
+
+
+def scatter(call: Call) -> None:
+    """A tensor or a number written, or added, at positions of one dim; along the other dims all have the same."""
+    target, dim, picks, written = call.args[:4]
+    tensors = [t for t in (target, written) if isinstance(t, Tensor)]
+    _alongside(call, dim, *tensors, picks)
+    stays_zero = len(tensors) > 1 and written.dim() == target.dim()
+    call.give(call.axes(target), call.dirty(*tensors) if stays_zero else _all(call.axes(target)))
+
+
+def _alongside(call: Call, dim: int, whole: Tensor, *parts: Tensor) -> None:
+    """One dim of all is picked by data; along the others they have the same positions, or are frozen."""
+    axes = call.axes(whole) or ((),)
+    for part in parts:
+        alike = part.dim() == whole.dim()
+        for d, axis in enumerate(call.axes(part)):
+            if alike and d != dim % whole.dim() and size_of(axis) == size_of(axes[d]):
+                unify(axes[d], axis, f"{call.name} meets it in two arrangements")
+            else:
+                freeze((*axes[d if alike else dim], *axis), INDEXED)
+
+
+def index_put(call: Call) -> None:
+    """``x[i, j] = values``: the values are broadcast over what the index leaves."""
+    target, picks, values = call.args[:3]
+    before, after = _around(call, target, picks)
+    n_new = max(pick.dim() if pick.dtype.is_signed else 1 for pick in picks if pick is not None)
+    places: list[Axis | None] = [*before, *[None] * n_new, *after]
+    kept = frozenset(_all((*before, *after)))
+    for place, axis in zip(reversed(places), reversed(call.axes(values)), strict=False):
+        if place is None:
+            freeze(axis, INDEXED)
+        elif size_of(axis) != 1:
+            unify(place, axis, f"{call.name} meets it in two arrangements")
+            kept -= call.label(values).carried()
+    call.give(call.axes(target), call.dirty(target, values) | kept)
+
+
+def _all(axes: Iterable[Axis]) -> list[Node]:
+    return [leaf for axis in axes for leaf in leaves(axis)]
+
+
 def made(call: Call) -> None:
     """Values made in the forward pass: counting, random numbers, literals."""
     for out in call.outputs():
         call.give([(Node(n, "its values are made in the forward pass"),) for n in out.shape], out=out)
 
 
-def nonzero(call: Call) -> None:
+def counted(call: Call) -> None:
     """Numbers of positions: what they count is frozen."""
     for axis in call.axes(call.args[0]):
         freeze(axis, "its positions are counted")
@@ -77,6 +131,10 @@ def nonzero(call: Call) -> None:
 
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {"aten.embedding": embedding, "aten.index": index, "aten.index_select": index_select, "aten.nonzero": nonzero}
+    {"aten.embedding": embedding, "aten.index": index, "aten.index_select": index_select, "aten.gather": gather}
+    | {f"aten.{name}": scatter for name in ["scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce"]}
+    | {f"aten.{name}": scatter for name in ["scatter_reduce_", "index_add", "index_add_", "index_copy", "index_fill"]}
+    | {f"aten.{name}": index_put for name in ("index_put", "index_put_", "_unsafe_index_put")}
+    | {f"aten.{name}": counted for name in ("nonzero", "histc", "bincount", "_local_scalar_dense")}
     | {f"aten.{name}": made for name in ("arange", "linspace", "eye", "scalar_tensor", "rand", "randn")}
 )

@@ -180,7 +180,7 @@ def triangle(call: Call) -> None:
     call.give(label.axes, label.dirty)
 
 
-STATISTICS = "mean amax amin max min var std var_mean std_mean logsumexp prod argmax argmin all any"
+STATISTICS = "mean amax amin aminmax max min var std var_mean std_mean logsumexp prod argmax argmin all any"
 ALONG = "_softmax softmax _safe_softmax _log_softmax log_softmax cumsum cumprod sort topk logcumsumexp"
 POOLS = (
     "max_pool2d_with_indices max_pool1d max_pool2d max_pool3d max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
