@@ -278,6 +278,38 @@ class OwnAttention(nn.Module):
         return out
 
 
+class Recurrent(nn.Module):
+    """Torch's recurrent layers: two of an LSTM in both directions, then a GRU, whose last state is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(5, 8)
+        self.lstm = nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(12, 10, batch_first=True)
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, _ = self.lstm(torch.relu(self.inputs(x)))
+        out: Tensor = self.out(self.gru(x)[1][-1])
+        return out
+
+
+class TorchTransformer(nn.Module):
+    """Torch's own encoder and decoder, whose attention keeps its sizes where no attribute reaches them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(5, 12)
+        self.transformer = nn.Transformer(12, 4, 2, 1, dim_feedforward=20, batch_first=True)
+        self.out = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        causal = nn.Transformer.generate_square_subsequent_mask(x.shape[1] - 1)
+        out: Tensor = self.out(self.transformer(x, x[:, 1:], tgt_mask=causal, tgt_is_causal=True))
+        return out
+
+
 def plain(cls: type[nn.Module]) -> nn.Module:
     return trained_(cls())
 
@@ -301,6 +333,8 @@ NETWORKS: dict[str, Species] = {
     "squeeze_excitation": Species(partial(plain, SqueezeExcitation), images),
     "split_gate": Species(partial(plain, SplitGate), partial(vectors, n=5)),
     "own_attention": Species(partial(plain, OwnAttention), partial(sequences, n=5)),
+    "recurrent": Species(partial(plain, Recurrent), partial(sequences, n=5)),
+    "torch_transformer": Species(partial(plain, TorchTransformer), partial(sequences, n=5)),
     "bert": Species(partial(transformer, "Bert", "ForSequenceClassification", **ENCODER), text),
     "bert_eager": Species(
         partial(transformer, "Bert", "ForSequenceClassification", attn_implementation="eager", **ENCODER), text

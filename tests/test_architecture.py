@@ -22,7 +22,8 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "repair"},
+    {"names", "attention"},
+    {"repair"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures"},
     {"archive", "evidence", "surgery"},
     {"recipe"},

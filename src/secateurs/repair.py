@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from secateurs.attention import narrow_
 from secateurs.types import SecateursError
 
 
@@ -36,7 +37,8 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Repair]) -> None:
     """Set the repaired sizes, in order.
 
     An object on the way of a dotted attribute (a config that many modules share) is copied for its module first, so
-    that the others keep theirs. A list stays a list and a tuple a tuple, of the same class.
+    that the others keep theirs. A list stays a list and a tuple a tuple, of the same class. An attention of torch's own
+    that lost heads is made one that can do with fewer, which no attribute of it could say.
 
     Args:
         model: Changed in place.
@@ -54,6 +56,7 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Repair]) -> None:
             raise SecateursError(
                 f"this network has no {where}: it is not the one the repairs were made for ({error})"
             ) from error
+    narrow_(model)
 
 
 def _set(holder: Any, path: list[str], value: int | tuple[int, ...]) -> None:

@@ -38,6 +38,9 @@ CONVOLUTION = frozenset({"in_channels", "out_channels"})
 GEOMETRY = frozenset({"kernel_size", "stride", "padding", "output_padding", "dilation"})
 """Attributes of convolutions that are no size of a dim, whatever they equal."""
 
+ATTENTION = frozenset({"embed_dim", "kdim", "vdim", "num_heads"})
+"""Attributes of torch's attention that follow from its tensors and the width of a head."""
+
 MOST_TRIES = 200
 
 Key = tuple[str, ...]
@@ -172,9 +175,11 @@ def _partial_products(axis: Factors, network: Graph, sizes: Sizes) -> Iterator[t
 
 
 def _attributes(name: str, module: nn.Module, read: set[tuple[int, str]]) -> Iterator[tuple[Attribute, bool]]:
-    is_convolution = isinstance(module, nn.modules.conv._ConvNd)
+    mirrored = {*MIRRORS, *CONVOLUTION}
+    mirrored |= GEOMETRY if isinstance(module, nn.modules.conv._ConvNd) else set()
+    mirrored |= ATTENTION if isinstance(module, nn.MultiheadAttention) else set()
     for key, value in vars(module).items():
-        if key.startswith("_") or key in MIRRORS or key in CONVOLUTION or (is_convolution and key in GEOMETRY):
+        if key.startswith("_") or key in mirrored:
             continue
         for position, number in _integers(value):
             yield Attribute(name, key, position, number), (id(module), key) in read
@@ -218,19 +223,28 @@ def mirrors(model: nn.Module) -> list[Repair]:
     """Sizes that torch's layers repeat from their weight: never in doubt, once the other repairs are made."""
     out: list[Repair] = []
     for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        weight = weight if isinstance(weight, Tensor) else getattr(module, "running_mean", None)
-        if not isinstance(weight, Tensor):
-            continue
-        sizes = {key: weight.shape[axis] for key, axis in MIRRORS.items() if axis < weight.dim()}
-        if isinstance(module, nn.modules.conv._ConvNd):
-            per_group = {"in_channels": weight.shape[1] * module.groups, "out_channels": weight.shape[0]}
-            if module.transposed:
-                per_group = {"in_channels": weight.shape[0], "out_channels": weight.shape[1] * module.groups}
-            sizes |= per_group
         held = vars(module)
+        sizes = _mirrored(module)
         out += [Repair(name, key, n) for key, n in sizes.items() if isinstance(held.get(key), int) and held[key] != n]
     return out
+
+
+def _mirrored(module: nn.Module) -> dict[str, int]:
+    if isinstance(module, nn.MultiheadAttention):
+        width, inner = module.out_proj.weight.shape
+        packed = module.in_proj_weight is not None
+        keys, values = (width, width) if packed else (module.k_proj_weight.shape[1], module.v_proj_weight.shape[1])
+        return {"embed_dim": width, "kdim": keys, "vdim": values, "num_heads": inner // module.head_dim}
+    weight = getattr(module, "weight", None)
+    weight = weight if isinstance(weight, Tensor) else getattr(module, "running_mean", None)
+    if not isinstance(weight, Tensor):
+        return {}
+    sizes = {key: weight.shape[axis] for key, axis in MIRRORS.items() if axis < weight.dim()}
+    if isinstance(module, nn.modules.conv._ConvNd):
+        rows, columns = weight.shape[:2]
+        here, there = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
+        sizes |= {here: rows, there: columns * module.groups}
+    return sizes
 
 
 @contextmanager
