@@ -69,7 +69,7 @@ def groups_of(graph: Graph, *, without: tuple[str, ...] = ()) -> tuple[Group, ..
             outer = graph.enclosing(dim.name)
             dims = (outer, dim.name) if outer else (dim.name,)
             sizes = [graph.dims[name].size for name in dims]
-            found.append(Group(dim.name, math.prod(sizes), graph.members(*dims), sizes[-1], dims))
+            found.append(Group(dim.name, math.prod(sizes), graph.members(*dims), sizes[-1], dims, dim.multiple))
     return tuple(found)
 
 
@@ -360,6 +360,29 @@ NETWORKS: dict[str, Species] = {
     ),
     "qwen2": Species(partial(transformer, "Qwen2", "ForCausalLM", **DECODER), causal_text),
     "qwen3": Species(partial(transformer, "Qwen3", "ForCausalLM", **DECODER), causal_text),
+    "mixtral": Species(
+        partial(
+            transformer,
+            "Mixtral",
+            "ForCausalLM",
+            num_local_experts=3,
+            num_experts_per_tok=2,
+            **{**DECODER, "num_hidden_layers": 1, "intermediate_size": 32},
+        ),
+        causal_text,
+    ),
+    "deberta_v2": Species(
+        partial(
+            transformer,
+            "DebertaV2",
+            "ForSequenceClassification",
+            relative_attention=True,
+            pos_att_type=["p2c", "c2p"],
+            position_buckets=4,
+            **ENCODER,
+        ),
+        text,
+    ),
     "gpt2": Species(
         partial(
             transformer,

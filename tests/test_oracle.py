@@ -70,7 +70,7 @@ def plans(draw: st.DrawFn, groups: tuple[Group, ...]) -> Plan:
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     keep = {}
     for group in groups:
-        count = draw(st.integers(1, group.block))
+        count = draw(st.integers(1, group.block // group.multiple)) * group.multiple
         if draw(st.booleans()):
             ranks = torch.rand(group.n_blocks, group.block, generator=random).argsort().argsort()
             keep[group.name] = (ranks < count).flatten()

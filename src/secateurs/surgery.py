@@ -290,7 +290,9 @@ def _trials(groups: Iterable[Group]) -> Iterator[Plan]:
         seen: Counter[int] = Counter()
         keep: dict[str, Tensor] = {}
         for group in groups:
-            gone = (seen[group.block] + shift) % max(2, group.block // 2 + 1)
+            steps = -(-group.block // group.multiple)
+            gone = min((seen[group.block] + shift) % max(2, steps // 2 + 1), steps - 1)
             seen[group.block] += 1
-            keep[group.name] = torch.arange(group.n_units) % group.block >= min(gone, group.block - 1)
+            kept = (steps - gone) * group.multiple
+            keep[group.name] = torch.arange(group.n_units) % group.block >= group.block - kept
         yield Plan(keep)

@@ -31,6 +31,7 @@ class Dim:
         role: ``channels``, ``neurons``, ``heads``, ``kv_heads``, ``query_group``, ``head_dim``, ``width``, ...
         carriers: Names of the parameters and buffers that carry it, ``name[axis]``.
         frozen: Why it cannot shrink, or None where it can.
+        multiple: An operator that it meets accepts multiples of this alone.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dim:
     role: str
     carriers: tuple[str, ...] = ()
     frozen: str | None = None
+    multiple: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ sees the refinement. What cannot be aligned is frozen with the reason, never gue
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import prod
+from math import lcm, prod
 
 Axis = tuple["Node", ...]
 """A product of nodes, outermost first; the empty product has size 1."""
@@ -25,21 +25,25 @@ class Node:
     Args:
         size: Number of positions.
         frozen: Why it cannot shrink, or None.
+        multiple: Operators accept multiples of this alone.
     """
 
-    __slots__ = ("alias", "events", "factors", "frozen", "parts", "size")
+    __slots__ = ("alias", "events", "factors", "frozen", "multiple", "parts", "size")
 
     def __init__(self, size: int, frozen: str | None = None, events: Iterable[str] = ()) -> None:
         self.size = size
         self.frozen = frozen
         self.events = set(events)
+        self.multiple = 1
         self.alias: Node | None = None
         self.factors: Axis | None = None
         self.parts: list[Axis] | None = None
 
     def child(self, size: int) -> Node:
         """A fresh leaf that inherits what is known of this one."""
-        return Node(size, self.frozen, self.events)
+        leaf = Node(size, self.frozen, self.events)
+        leaf.multiple = self.multiple
+        return leaf
 
 
 def find(node: Node) -> Node:
@@ -92,6 +96,12 @@ def tag(axis: Iterable[Node], *events: str) -> None:
         leaf.events.update(events)
 
 
+def align(axis: Iterable[Node], multiple: int) -> None:
+    """Ask every dim of the axis to keep a multiple of this many positions."""
+    for leaf in leaves(axis):
+        leaf.multiple = lcm(leaf.multiple, multiple)
+
+
 def concatenation(parts: Sequence[Axis]) -> Axis:
     """The sum of axes, in order; parts of size 0 vanish."""
     parts = [part for part in parts if size_of(part)]
@@ -138,6 +148,7 @@ def _merge(x: Node, y: Node) -> None:
     if y.parts is None:  # a leaf takes the other's structure, and hands over what it knows
         y.alias = x
         tag((x,), *y.events)
+        align((x,), y.multiple)
         if y.frozen is not None:
             freeze((x,), y.frozen)
         return

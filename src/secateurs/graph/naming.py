@@ -32,7 +32,9 @@ def build(model: nn.Module, trace: Trace) -> Graph:
         )
 
     dims = {
-        names[leaf]: Dim(names[leaf], leaf.size, _role(leaf), tuple(f"{t}[{i}]" for t, i in where), leaf.frozen)
+        names[leaf]: Dim(
+            names[leaf], leaf.size, _role(leaf), tuple(f"{t}[{i}]" for t, i in where), leaf.frozen, leaf.multiple
+        )
         for leaf, where in carriers.items()
     }
     return Graph(

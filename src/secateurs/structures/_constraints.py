@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import lcm
 
 from secateurs.types import Group, SecateursError
 
@@ -35,6 +36,5 @@ class Constraints:
     def constrained(self, groups: Iterable[Group]) -> tuple[Group, ...]:
         """The groups that can lose something under these constraints, which are written on them."""
         alike = type(self).__name__.lower() if self.same else ""
-        return tuple(
-            replace(group, multiple=self.multiple, alike=alike) for group in groups if group.block > self.multiple
-        )
+        found = [replace(group, multiple=lcm(group.multiple, self.multiple), alike=alike) for group in groups]
+        return tuple(group for group in found if group.block > group.multiple)

@@ -48,7 +48,8 @@ def group_over(network: Network, *dims: str) -> Group:
     It is called by the last dim.
     """
     sizes = [network.dims[dim].size for dim in dims]
-    return Group(dims[-1], prod(sizes), network.members(*dims), sizes[-1], dims)
+    multiple = network.dims[dims[-1]].multiple
+    return Group(dims[-1], prod(sizes), network.members(*dims), sizes[-1], dims, multiple)
 
 
 def groups_inside(network: Network, dims: Iterable[Dim]) -> Iterator[Group]:

@@ -263,3 +263,27 @@ def linear(n: int) -> nn.Linear:
 
 def last(n: int) -> nn.Linear:
     return nn.Linear(n, 2)
+
+
+def test_experts_in_one_tensor_share_their_hidden_units_which_go_by_eights() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        offsets = torch.tensor([1, 4, 6], dtype=torch.int32)
+        gate, up = F.grouped_mm(x, self.up.mT, offs=offsets).chunk(2, dim=-1)
+        return self.b(F.grouped_mm(gate.relu() * up, self.down.mT, offs=offsets))
+
+    layers = {"up": nn.Parameter(torch.empty(3, 48, 8)), "down": nn.Parameter(torch.empty(3, 16, 24))}
+    it = see(forward, torch.randn(6, 8), b=nn.Linear(16, 2), **layers)
+    assert [(dim.size, dim.multiple) for dim in it.graph.dims.values() if dim.frozen is None] == [(24, 8), (16, 1)]
+    assert it.role("down", 2) == ["neurons"]
+    assert it.reason("down") == "data decide which of it works"
+    assert it.graph.macs() == 6 * 8 * 48 + 6 * 24 * 16 + 6 * 16 * 2
+    assert it.proven()
+
+
+def test_experts_that_work_on_stretches_of_columns_are_frozen() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        offsets = torch.tensor([8, 16], dtype=torch.int32)
+        return self.b(F.grouped_mm(self.a(x), self.a(x).mT.contiguous(), offs=offsets)).sum(0)
+
+    it = see(forward, torch.randn(8, 4), a=nn.Linear(4, 16), b=nn.Linear(8, 2))
+    assert "layout" in it.reason("a.weight")

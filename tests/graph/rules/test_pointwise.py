@@ -298,3 +298,16 @@ def test_a_write_into_one_position_is_seen_by_the_whole() -> None:
 
     it = see(function, X, a=nn.Linear(4, 6), b=nn.Linear(1, 2))
     assert not it.free("a.weight")
+
+
+def test_numbers_turned_as_complex_ones_pass_what_is_outside_of_the_pairs() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(self.a(x).view(x.shape[0], -1, 4, 2))
+        turned = pairs * torch.polar(torch.ones(4), torch.arange(4.0))
+        return self.b(torch.view_as_real(turned).flatten(1))
+
+    it = see(forward, X, a=nn.Linear(4, 24), b=nn.Linear(24, 2))
+    assert it.free("a.weight") == [3]
+    assert "its positions are the parts of complex numbers" in [reason for _, reason in it.axis("a.weight")]
+    assert not it.graph.unknown
+    assert it.proven()

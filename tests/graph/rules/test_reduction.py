@@ -236,3 +236,19 @@ def test_pooling_freezes_its_positions_with_and_without_a_batch(
     assert channels == (48 // torch.Size(shape[2:]).numel(), None)
     assert spatial == [(n, "a spatial position") for n in shape[2:]]
     assert it.proven()
+
+
+@pytest.mark.parametrize("transform", [torch.fft.fft, torch.fft.rfft])
+def test_a_fourier_transform_passes_the_other_dims(transform: Callable[..., Tensor]) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.b(transform(self.a(x), dim=1).real)
+
+    it = see(forward, torch.randn(2, 5, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.free("a.weight") == [6]
+    assert not it.graph.unknown
+    assert it.proven()
+
+
+def test_a_fourier_transform_mixes_its_own_dim() -> None:
+    it = see(lambda m, x: m.b(torch.fft.fft(m.a(x)).real), torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert "statistic" in it.reason("a.weight")

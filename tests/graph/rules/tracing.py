@@ -68,7 +68,7 @@ class Seen:
     def proven(self) -> list[str]:
         """The free dims, each of which has been seen to shrink on inputs that surgery never saw."""
         for group in groups_of(self.graph):
-            plan = Plan({group.name: torch.arange(group.n_units) % group.block > 0})
+            plan = Plan({group.name: torch.arange(group.n_units) % group.block >= group.multiple})
             small = surgery.shrink(self.model, [group], plan, self.graph, self.inputs).model
             masked = copy.deepcopy(self.model)
             surgery.mask_(masked, [group], plan)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import Axis, MisalignedError, Node, factors, freeze, leaves, size_of, split, tag, unify
+from secateurs.graph.axes import Axis, MisalignedError, Node, align, factors, freeze, leaves, size_of, split, tag, unify
 from secateurs.graph.trace import Call, Rule
 from secateurs.types import Weight
 
@@ -135,6 +135,31 @@ def _conv_channels(x: Axis, rows: Axis, columns: Axis, groups: int, reason: str)
     return (group, *columns)
 
 
+def grouped(call: Call) -> None:
+    """Rows in stretches, each times a matrix of its own, as experts are: ``(rows, k) x (matrices, k, n)``."""
+    rows, matrices = call.args[:2]
+    if (rows.dim(), matrices.dim()) != (2, 3):
+        call.give_unknown(f"{call.name} of this layout has no rule")
+        return
+    (m, k), (which, inputs, n) = call.axes(rows), call.axes(matrices)
+    freeze(which, "data decide which of it works")
+    sum_over(call, rows, k, matrices, inputs)
+    _tag_product(call, rows, matrices, ())
+    call.contract(m, k, n)
+    both = call.dirty(rows) & call.dirty(matrices)
+    mine = call.dirty(rows) & frozenset(leaves(m))
+    call.give([m, n], mine | (call.dirty(matrices) & frozenset(leaves(n))) | both)
+
+
+def aligned(call: Call) -> None:
+    """The fused kernel of the same: rows in memory begin at multiples of 16 bytes, 8 numbers of half precision."""
+    for tensor in call.args[:2]:
+        for axis, stride in zip(call.axes(tensor), tensor.stride(), strict=True):
+            if stride == 1:
+                align(axis, 8)
+    grouped(call)
+
+
 def attention(call: Call) -> None:
     """Fused ``softmax(q k^T) v``; fewer key-value heads than query heads are shared by groups of queries."""
     q, k, v = call.args[:3]
@@ -181,7 +206,8 @@ def _shared_heads(call: Call, queries: Axis, keys: Axis) -> Axis:
 
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot")}
+    {"aten._grouped_mm": aligned, "transformers.grouped_mm_fallback": grouped}
+    | {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot")}
     | {f"aten.{name}": convolution for name in ("convolution", "_convolution")}
     | {
         f"aten._scaled_dot_product_{name}": attention

@@ -102,7 +102,10 @@ def uniform(call: Call) -> None:
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {f"aten.{name}": same for name in ("clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "dropout")}
-    | {f"aten.{name}": pointwise for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_")}
+    | {
+        f"aten.{name}": pointwise
+        for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_", "floor_divide", "polar", "complex")
+    }
     | {f"aten.{name}": pointwise for name in ("prelu", "_prelu_kernel")}
     | {
         f"aten.{name}": uniform

@@ -75,6 +75,16 @@ def along(call: Call) -> None:
         call.give(axes, _all(axes), out)
 
 
+def fourier(call: Call) -> None:
+    """A transform over some dims; of real numbers half of the last one's frequencies are kept."""
+    source, out = call.inputs()[0], call.outputs()[0]
+    axes = list(call.axes(source))
+    for d in call.args[1]:
+        freeze(axes[d], f"{STATISTIC} ({call.name})")
+        axes[d] = axes[d] if out.shape[d] == source.shape[d] else (Node(out.shape[d], "frequencies"),)
+    call.give(axes, call.dirty(source))
+
+
 def layer_norm(call: Call) -> None:
     """Layer and RMS norm: a statistic over the trailing dims, then scale and shift."""
     source, shape = call.args[0], call.args[1]
@@ -199,6 +209,7 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     | {f"aten.{name}": norm for name in ("norm", "linalg_vector_norm")}
     | {f"aten.{name}": statistic for name in STATISTICS.split()}
     | {f"aten.{name}": along for name in ALONG.split()}
+    | {f"aten.{name}": fourier for name in ("_fft_c2c", "_fft_r2c", "_fft_c2r")}
     | {f"aten.{name}": pooling for name in POOLS.split()}
     | {f"aten.{name}": batch_norm for name in BATCH_NORMS.split()}
     | {f"aten.{name}": layer_norm for name in ("native_layer_norm", "_fused_rms_norm", "rms_norm")}

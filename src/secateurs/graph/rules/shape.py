@@ -162,6 +162,19 @@ def stack(call: Call) -> None:
     call.give(axes, call.dirty(*tensors))
 
 
+def as_complex(call: Call) -> None:
+    """Pairs of the last dim become complex numbers."""
+    label = call.label(call.inputs()[0])
+    freeze(label.axes[-1], "its positions are the parts of complex numbers")
+    call.give(label.axes[:-1], label.dirty)
+
+
+def as_real(call: Call) -> None:
+    """Complex numbers become pairs along a new last dim."""
+    label = call.label(call.inputs()[0])
+    call.give([*label.axes, (Node(2, "its positions are the parts of complex numbers"),)], label.dirty)
+
+
 def pad(call: Call) -> None:
     """Constant padding is a sum with fixed borders."""
     source, amounts = call.inputs()[0], call.args[1]
@@ -226,6 +239,8 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
         "aten.unsafe_chunk": split_,
         "aten.pixel_shuffle": pixel_shuffle,
         "aten.cat": cat,
+        "aten.view_as_complex": as_complex,
+        "aten.view_as_real": as_real,
         "aten.stack": stack,
         "aten.constant_pad_nd": pad,
         "aten.flip": reordered,
