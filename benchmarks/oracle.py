@@ -179,7 +179,8 @@ def masked_reference(dense: nn.Module, small: nn.Module) -> nn.Module:
         state[name].mul_(keep)
     for name, module in masked.named_modules():
         keep = keeps.get(f"{name}.weight")
-        if keep is not None and keep.dim() == 1 and not keep.all() and "BatchNorm" not in type(module).__name__:
+        kind = type(module).__name__.lower()
+        if keep is not None and keep.dim() == 1 and not keep.all() and "norm" in kind and "batchnorm" not in kind:
             module.forward = partial(_norm_of_kept, _cut(module, keep), keep)
     return masked
 
@@ -190,12 +191,18 @@ def _cut(norm: nn.Module, keep: Tensor) -> nn.Module:
         setattr(small, name, nn.Parameter(parameter.detach()[keep]))
     if hasattr(small, "normalized_shape"):
         small.normalized_shape = (int(keep.sum()),)
+    for name in ("num_channels", "num_features"):
+        if hasattr(small, name):
+            setattr(small, name, int(keep.sum()))
     return small
 
 
 def _norm_of_kept(norm: nn.Module, keep: Tensor, x: Tensor) -> Tensor:
+    places = (
+        (slice(None), keep) if isinstance(norm, nn.GroupNorm | nn.modules.instancenorm._InstanceNorm) else (..., keep)
+    )
     y = torch.zeros_like(x)
-    y[..., keep] = norm(x[..., keep])
+    y[places] = norm(x[places])
     return y
 
 

@@ -1,0 +1,112 @@
+"""Ours: prune an architecture by the public calls, hold it to the oracle, save it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from architectures import ARCHITECTURES
+from architectures.kinds import Inputs
+from torch import nn
+
+from covering.values import call, difference, distinct_, gradients, removed
+from secateurs import Recipe, Task, prune, trace
+from secateurs.deploy import Build, Function, Transformers, save
+from secateurs.graph import Graph
+from secateurs.measures.parameters import Parameters
+from secateurs.prune import Pruned
+from secateurs.types import SecateursError
+
+RECIPE = {"structure": ["channel", "neuron", "head"], "criterion": "magnitude", "allocation": "uniform"}
+HEADS = ("heads", "kv_heads")
+
+Tell = Callable[..., None]
+"""Writes down some fields of the row, so that they stand even if what comes next ends the process."""
+
+
+def ours(name: str, ratio: float, directory: Path, tell: Tell) -> None:
+    """Everything that is asked of one architecture, in order; each answer is told at once."""
+    architecture = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    dense = distinct_(architecture.build())
+    inputs, fresh = architecture.inputs(2, 12), architecture.inputs(3, 16)
+    stays = _Stays()
+    logging.getLogger("secateurs.prune").addHandler(stays)
+    start = time.process_time()
+    network = trace(dense, inputs)
+    tell(traced=True, trace_seconds=time.process_time() - start, unknown=sorted(network.unknown))
+    tell(heads=_heads(network, {}), heads_stay=_frozen_heads(network))
+    pruned = prune(dense, _task(inputs), Recipe.from_dict(RECIPE), ratio, network=network)
+    tell(seconds=time.process_time() - start, removed=removed(dense, pruned.model), stays=stays.lines)
+    tell(heads=_heads(network, _sizes(pruned, network)))
+    with torch.no_grad():
+        mine = call(pruned.model, fresh)
+        tell(runs=True)
+        tell(difference=difference(mine, call(pruned.masked, fresh)))
+    start = time.process_time()
+    save(directory, pruned, recipe=Recipe.from_dict(RECIPE), manifest={}, build=_build(name, dense))
+    torch.save({"inputs": fresh, "outputs": mine}, directory.with_suffix(".pt"))
+    tell(saved=True, save_seconds=time.process_time() - start)
+    tell(backward=gradients(pruned.model, fresh))
+
+
+class _Stays(logging.Handler):
+    """What pruning says stays, and why."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _task(inputs: Inputs) -> Task:
+    def unused(model: nn.Module, batch: object) -> Any:
+        raise NotImplementedError
+
+    return Task("coverage", inputs, {"train": ()}, loss=unused, predict=unused, quality=Parameters())
+
+
+def _heads(network: Graph, sizes: dict[str, int]) -> list[int]:
+    """Heads before and after."""
+    dims = [dim for dim in network.dims.values() if dim.role in HEADS]
+    return [sum(dim.size for dim in dims), sum(sizes.get(dim.name, dim.size) for dim in dims)]
+
+
+def _frozen_heads(network: Graph) -> list[str]:
+    found = [dim.frozen for dim in network.dims.values() if dim.role in HEADS and dim.frozen]
+    return sorted(set(found), key=found.index)
+
+
+def _sizes(pruned: Pruned, network: Graph) -> dict[str, int]:
+    from secateurs.surgery import sizes_after
+
+    return sizes_after(pruned.groups, pruned.plan, network)
+
+
+def _build(name: str, dense: nn.Module) -> Build:
+    try:
+        return Transformers.of(dense)
+    except SecateursError:  # no class of transformers itself
+        return Function("architectures:build", {"name": name})
+
+
+def reload() -> None:
+    """A process that has pruned nothing: a directory a line on stdin, on stdout how far its outputs are."""
+    from secateurs.deploy import load, read_build
+
+    for line in sys.stdin:
+        directory = Path(line.strip())
+        said = torch.load(directory.with_suffix(".pt"))
+        try:
+            with torch.no_grad():
+                answer = f"{difference(call(load(directory, read_build(directory)), said['inputs']), said['outputs'])}"
+        except Exception as error:  # told, and the next one is taken
+            answer = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(answer, flush=True)
