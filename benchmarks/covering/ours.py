@@ -52,7 +52,19 @@ def ours(name: str, ratio: float, directory: Path, tell: Tell) -> None:
     save(directory, pruned, recipe=Recipe.from_dict(RECIPE), manifest={}, build=_build(name, dense))
     torch.save({"inputs": fresh, "outputs": mine}, directory.with_suffix(".pt"))
     tell(saved=True, save_seconds=time.process_time() - start)
-    tell(backward=gradients(pruned.model, fresh))
+    tell(backward=_backward(pruned.model, dense, fresh))
+
+
+def _backward(small: nn.Module, dense: nn.Module, inputs: Inputs) -> bool | str:
+    """Whether the smaller network has gradients; in words where the dense one has none either."""
+    try:
+        return gradients(small, inputs)
+    except RuntimeError:
+        try:
+            gradients(dense, inputs)
+        except RuntimeError:
+            return "nor has the dense network"
+        raise
 
 
 class _Stays(logging.Handler):
