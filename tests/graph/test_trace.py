@@ -200,3 +200,44 @@ def test_integers_that_meet_a_dim_freeze_it() -> None:
 def test_the_same_network_traced_twice_gives_the_same_graph() -> None:
     model, x = Odd().eval(), torch.randn(3, 4)
     assert trace(model, (x,)) == trace(model, (x,))
+
+
+class Keeper(nn.Module):
+    """What a pass finds it keeps for the next one, in every way that Python has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 6)
+        self.by_name: dict[str, Tensor] = {}
+        self.all: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "bias" not in self.by_name:
+            self.by_name["bias"] = self.a.bias * 2
+            self.last = x
+        self.all.append(x)
+        return self.a(x) + self.by_name["bias"] + torch.rand(6)
+
+
+def test_what_a_pass_keeps_for_the_next_one_is_dropped() -> None:
+    model = Keeper()
+    before = torch.get_rng_state()
+    (first,) = forward(model, (torch.ones(2, 4),))
+    assert (model.by_name, model.all) == ({}, [])
+    assert not hasattr(model, "last")
+    assert torch.equal(before, torch.get_rng_state())
+    with torch.no_grad():
+        model.a.bias.zero_()
+    (second,) = forward(model, (torch.ones(2, 4),))
+    assert not torch.allclose(first, second)
+
+
+def test_random_numbers_are_the_same_in_every_pass() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), Noise())
+    (first,), (second,) = (forward(model, (torch.ones(2, 4),)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+class Noise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)

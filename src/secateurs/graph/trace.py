@@ -8,6 +8,7 @@ operator without a rule freezes the dims that it touches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
@@ -200,18 +201,32 @@ def results(out: Any) -> Iterator[Tensor]:
 
 
 def forward(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
-    """One forward pass in evaluation mode without gradients, on the model's device; the model is left as it was."""
-    training = [module for module in model.modules() if module.training]
+    """One forward pass in evaluation mode without gradients, on the model's device; the model is left as it was.
+
+    Random numbers are the same in every pass.
+    """
     device = next((t.device for _, t in state(model)), torch.device("cpu"))
     inputs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
-    model.eval()
+    with _left_alone(model), torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(0)
+        model.eval()
+        return tuple(results(model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)))
+
+
+@contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Put back what modules hold, also inside their dicts and lists: modes, and what a pass keeps for the next one."""
+    held = [(module, dict(vars(module))) for module in model.modules()]
+    inside = [(x, x.copy()) for _, values in held for x in values.values() if type(x) in (dict, list, set)]
     try:
-        with torch.no_grad():
-            out = model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
-        return tuple(results(out))
+        yield
     finally:
-        for module in training:
-            module.training = True
+        for module, values in held:
+            vars(module).clear()
+            vars(module).update(values)
+        for container, items in inside:
+            container.clear()
+            container.extend(items) if isinstance(container, list) else container.update(items)
 
 
 def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], Rule | None]) -> None:

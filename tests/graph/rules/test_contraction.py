@@ -287,3 +287,15 @@ def test_experts_that_work_on_stretches_of_columns_are_frozen() -> None:
 
     it = see(forward, torch.randn(8, 4), a=nn.Linear(4, 16), b=nn.Linear(8, 2))
     assert "layout" in it.reason("a.weight")
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_distances_do_not_see_what_is_zero_in_both(filled: bool) -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        h = m.a(x).exp() if filled else m.a(x)
+        return torch.cdist(h, m.codes)
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), codes=nn.Parameter(torch.randn(5, 6)))
+    assert it.same(("a.weight", 0), ("codes", 1))
+    assert it.free("codes", 1) == ([] if filled else [6])
+    assert it.proven() or filled

@@ -310,4 +310,11 @@ def test_numbers_turned_as_complex_ones_pass_what_is_outside_of_the_pairs() -> N
     assert it.free("a.weight") == [3]
     assert "its positions are the parts of complex numbers" in [reason for _, reason in it.axis("a.weight")]
     assert not it.graph.unknown
+
+
+def test_a_gated_linear_unit_is_one_dim_in_both_halves() -> None:
+    it = see(lambda m, x: m.b(F.glu(m.a(x), 1).relu()), X, a=nn.Linear(4, 12), b=nn.Linear(6, 2))
+    assert it.free("a.weight") == [6]
+    it = see(lambda m, x: F.glu(m.a(x), 1).sum(1), X, a=nn.Linear(4, 12))
+    assert it.free("a.weight") == [6]
     assert it.proven()

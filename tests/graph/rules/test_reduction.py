@@ -252,3 +252,40 @@ def test_a_fourier_transform_passes_the_other_dims(transform: Callable[..., Tens
 def test_a_fourier_transform_mixes_its_own_dim() -> None:
     it = see(lambda m, x: m.b(torch.fft.fft(m.a(x)).real), torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
     assert "statistic" in it.reason("a.weight")
+
+
+def test_padding_by_what_stands_at_the_border_passes_channels() -> None:
+    a, b = nn.Conv1d(3, 6, 3), nn.Conv1d(6, 2, 3)
+    it = see(lambda m, x: m.b(F.pad(m.a(x), (1, 2), mode="replicate")), torch.randn(2, 3, 8), a=a, b=b)
+    assert it.free("a.weight") == [6]
+    assert it.proven()
+
+
+def test_pixels_read_at_a_grid_are_attention_with_heads() -> None:
+    """Each of three heads reads its own pixels of its own values: deformable attention (Zhu et al. 2021)."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        heads = m.grid.out_features // 2
+        value = m.value(x).view(2, 16, heads, -1).permute(0, 2, 3, 1).unflatten(3, (4, 4)).flatten(0, 1)
+        grid = torch.tanh(m.grid(x)[:, :7]).view(2, 7, heads, 1, 2).transpose(1, 2).flatten(0, 1)
+        read = F.grid_sample(value, grid, align_corners=False).squeeze(-1)
+        return m.out(read.view(2, -1, 7).transpose(1, 2))
+
+    it = see(forward, torch.randn(2, 16, 4), value=nn.Linear(4, 15), grid=nn.Linear(4, 6), out=nn.Linear(15, 2))
+    assert it.free("value.weight") == [3, 5]
+    assert it.role("value.weight") == ["heads", "head_dim"]
+    assert it.free("grid.weight") == [3]
+    assert it.proven()
+
+
+def test_a_position_that_is_not_there_reads_the_middle() -> None:
+    """Where the grid is zero something is read: a sum over such positions is frozen."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        grid = m.grid(x).view(2, 3, 1, 2)
+        return m.out(F.grid_sample(m.map(x).view(2, -1, 2, 2), grid, align_corners=False).sum((2, 3)))
+
+    it = see(forward, torch.randn(2, 4), map=nn.Linear(4, 20), grid=nn.Linear(4, 6), out=nn.Linear(5, 2))
+    assert it.free("grid.weight") == []
+    assert it.free("map.weight") == [5]
+    assert it.proven()

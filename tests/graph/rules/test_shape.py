@@ -236,3 +236,16 @@ def test_a_fused_projection_is_told_apart_by_its_heads() -> None:
     (heads,) = (name for name, dim in it.graph.dims.items() if dim.role == "heads")
     assert it.graph.members(heads)[0].index is not None
     assert it.graph.members(heads)[0].index.tolist()[1] == [3, 4, 5, 9, 10, 11, 15, 16, 17]
+
+
+def test_what_stands_beside_a_view_that_cuts_across_passes() -> None:
+    """Relative positions are shifted by a view (Dai et al. 2019): the heads beside them are not touched."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        scores = m.a(x).view(2, 5, -1, 7).transpose(1, 2)
+        shifted = F.pad(scores, (1, 0)).view(2, -1, 8, 5)[:, :, 1:].reshape(2, -1, 5, 7)
+        return m.b(shifted.transpose(1, 2).flatten(2))
+
+    it = see(forward, torch.randn(2, 5, 4), a=nn.Linear(4, 21), b=nn.Linear(21, 2))
+    assert it.axis("a.weight") == [(3, None), (7, "aten.view cuts across it")]
+    assert it.proven()

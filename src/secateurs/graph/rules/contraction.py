@@ -160,6 +160,19 @@ def aligned(call: Call) -> None:
     grouped(call)
 
 
+def distance(call: Call) -> None:
+    """Distances between the rows of two matrices, summed over the last dim: it must be zero in both to add nothing."""
+    a, b = call.args[:2]
+    la, lb = call.axes(a), call.axes(b)
+    for mine, other in zip(la[:-2], lb[:-2], strict=True):
+        unify(mine, other, f"{call.name} meets it in two arrangements")
+    unify(la[-1], lb[-1], f"{call.name} sums over it in two arrangements")
+    for leaf in (call.dirty(a) | call.dirty(b)) & frozenset(leaves(la[-1])):
+        freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
+    axes = [*la[:-1], lb[-2]]
+    call.give(axes, [leaf for axis in axes for leaf in leaves(axis)])
+
+
 def attention(call: Call) -> None:
     """Fused ``softmax(q k^T) v``; fewer key-value heads than query heads are shared by groups of queries."""
     q, k, v = call.args[:3]
@@ -209,6 +222,7 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {"aten._grouped_mm": aligned, "transformers.grouped_mm_fallback": grouped}
     | {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot")}
     | {f"aten.{name}": convolution for name in ("convolution", "_convolution")}
+    | {f"aten.{name}": distance for name in ("_cdist_forward", "_euclidean_dist")}
     | {
         f"aten._scaled_dot_product_{name}": attention
         for name in (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from secateurs.graph.axes import Axis, Node, freeze, unify
+from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, unify
 from secateurs.graph.trace import Call, Rule
 
 SAMPLES = (-1.7, 0.4, 2.3)
@@ -100,6 +100,21 @@ def uniform(call: Call) -> None:
     call.give(axes, () if zero else [node for axis in axes for node in axis], out)
 
 
+def glu(call: Call) -> None:
+    """The first half of a dim times a sigmoid of the second: the halves are one dim, and zeros stay."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    dim = call.arg(1, "dim", -1) % source.dim()
+    axes = list(label.axes)
+    try:
+        axes[dim], gate = cut(axes[dim], source.shape[dim] // 2)
+        unify(axes[dim], gate, f"{call.name} meets it in two arrangements")
+    except MisalignedError:
+        freeze(axes[dim], f"{call.name} cuts across it")
+        axes[dim] = (Node(source.shape[dim] // 2, f"{call.name} cuts across it"),)
+    call.give(axes, label.dirty)
+
+
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {f"aten.{name}": same for name in ("clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "dropout")}
     | {
@@ -107,6 +122,7 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
         for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_", "floor_divide", "polar", "complex")
     }
     | {f"aten.{name}": pointwise for name in ("prelu", "_prelu_kernel")}
+    | {"aten.glu": glu}
     | {
         f"aten.{name}": uniform
         for name in ("zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like")

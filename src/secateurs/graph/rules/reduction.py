@@ -181,6 +181,19 @@ def pooling(call: Call) -> None:
         call.give([*label.axes[:kept], *spatial], label.dirty, out)
 
 
+def sampled(call: Call) -> None:
+    """Pixels read between the positions of a grid, and sums of them; heads are batched, as in attention."""
+    source, grid = call.args[:2]
+    axes, places = call.axes(source), call.axes(grid)
+    unify(axes[0], places[0], f"{call.name} meets it in two arrangements")
+    if any(leaf.frozen is None for leaf in leaves(axes[0])):
+        tag(axes[0], "batched")
+        tag(axes[1], "inner")
+    for axis in (*axes[2:], places[-1]):
+        freeze(axis, "a spatial position")
+    call.give([*axes[:2], *places[1:-1]], call.dirty(source) | frozenset(_all(places[1:-1])))
+
+
 def triangle(call: Call) -> None:
     """The upper or lower triangle of the last two dims."""
     label = call.label(call.inputs()[0])
@@ -196,8 +209,9 @@ POOLS = (
     "max_pool2d_with_indices max_pool1d max_pool2d max_pool3d max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
     "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d "
     "adaptive_max_pool1d upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
-    "upsample_linear1d _upsample_bilinear2d_aa _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d "
-    "replication_pad2d"
+    "upsample_linear1d upsample_trilinear3d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d reflection_pad3d "
+    "replication_pad1d replication_pad2d replication_pad3d"
 )
 BATCH_NORMS = (
     "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit cudnn_batch_norm batch_norm "
@@ -215,4 +229,5 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     | {f"aten.{name}": layer_norm for name in ("native_layer_norm", "_fused_rms_norm", "rms_norm")}
     | {"aten.native_group_norm": group_norm, "aten.tril": triangle, "aten.triu": triangle}
     | {"aten._weight_norm_interface": weight_norm}
+    | {f"aten.grid_sampler_{n}d": sampled for n in (2, 3)}
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from operator import mul
 from types import MappingProxyType
 
 from torch import Tensor
@@ -12,13 +14,30 @@ from secateurs.graph.trace import Call, Origin, Rule
 
 
 def view(call: Call) -> None:
-    """The same positions in row-major order under other sizes."""
+    """The same positions in row-major order under other sizes; what it cuts across is frozen, what is beside passes."""
     source, out = call.inputs()[0], call.outputs()[0]
     label = call.label(source)
-    try:
-        call.give(regroup(label.axes, out.shape), label.dirty, out)
-    except MisalignedError:
-        call.give_unknown(f"{call.name} cuts across it")
+    axes: list[Axis] = []
+    for taken, sizes in _blocks(label.axes, out.shape):
+        try:
+            axes += regroup(taken, sizes)
+        except MisalignedError:
+            reason = f"{call.name} cuts across it"
+            freeze([node for axis in taken for node in axis], reason)
+            axes += [(Node(n, reason),) for n in sizes]
+    call.give(axes, label.dirty, out)
+
+
+def _blocks(axes: Sequence[Axis], sizes: Sequence[int]) -> Iterator[tuple[Sequence[Axis], Sequence[int]]]:
+    """The shortest stretches of old axes and new sizes that hold the same number of positions."""
+    before, after = (list(accumulate(numbers, mul)) for numbers in (map(size_of, axes), sizes))
+    ends = sorted({*before} & {*after})
+    if not ends or not ends[0]:
+        yield axes, sizes
+        return
+    for start, end in pairwise([0, *ends]):
+        taken = [axis for axis, n in zip(axes, before, strict=True) if start < n <= end]
+        yield taken, [size for size, n in zip(sizes, after, strict=True) if start < n <= end]
 
 
 def permuted(call: Call, order: Sequence[int]) -> None:
