@@ -154,3 +154,22 @@ def test_what_python_reads_is_frozen() -> None:
     it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
     assert it.reason("a.weight") == "its positions are counted"
     assert not it.graph.unknown
+
+
+def test_literal_numbers_from_the_end_are_a_slice() -> None:
+    """One key-value head behind the query heads, all in one projection."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).view(*x.shape[:2], -1, self.size)
+        q, k, v = (part.transpose(1, 2) for part in (qkv[..., :-2, :], qkv[..., [-2], :], qkv[..., [-1], :]))
+        return self.o(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    it = see(forward, torch.randn(2, 3, 5), qkv=nn.Linear(5, 28), o=nn.Linear(20, 2), size=4)
+    assert it.free("o.weight", 1) == [5, 4]
+    assert it.role("o.weight", 1)[0] == "heads"
+    assert it.proven()
+
+
+def test_a_vector_of_numbers_that_is_no_stretch_freezes() -> None:
+    it = see(lambda m, x: m.b(m.a(x)[:, [0, 2]]), torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(2, 2))
+    assert "picked by data" in it.reason("a.weight")

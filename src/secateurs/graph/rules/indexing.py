@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of, tag, unify
+from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, leaves, size_of, tag, unify
 from secateurs.graph.trace import Call, Rule
 
 INDEXED = "its positions are picked by data"
@@ -25,6 +25,12 @@ def embedding(call: Call) -> None:
 def index(call: Call) -> None:
     """Advanced indexing ``x[i, j]``: the indexed dims give way to the dims of the index."""
     source, picks = call.args[0], call.args[1]
+    stretch = _stretch(call, source, picks)
+    if stretch:
+        dim, axis = stretch
+        axes = call.axes(source)
+        call.give([*axes[:dim], axis, *axes[dim + 1 :]], call.dirty(source))
+        return
     before, after = _around(call, source, picks)
     n_new = call.outputs()[0].dim() - len(before) - len(after)
     shape = call.outputs()[0].shape[len(before) : len(before) + n_new]
@@ -33,6 +39,26 @@ def index(call: Call) -> None:
     if len(tensors) == 1 and tensors[0].dtype.is_signed and tensors[0].dim() == n_new:
         fresh = list(call.axes(tensors[0]))
     call.give([*before, *fresh, *after], call.dirty(source, *tensors))
+
+
+def _stretch(call: Call, source: Tensor, picks: Sequence[Tensor | None]) -> tuple[int, Axis] | None:
+    """The dim, and what is taken of it, where literal numbers pick one neighbour after the other: no more than a slice.
+
+    Numbers from the end, as in ``x[..., [-2], :]``, stay right when the dim shrinks; others a forward pass refutes.
+    """
+    ((dim, pick), *others) = [(d, pick) for d, pick in enumerate(picks) if pick is not None]
+    if others or pick.dim() != 1 or not pick.dtype.is_signed or not call.label(pick).fixed:
+        return None
+    try:
+        numbers = [i % source.shape[dim] for i in pick.tolist()]
+    except RuntimeError:  # a tensor without values
+        return None
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return None
+    try:
+        return dim, cut(cut(call.axes(source)[dim], numbers[0])[1], len(numbers))[0]
+    except MisalignedError:
+        return None
 
 
 def _around(call: Call, source: Tensor, picks: Sequence[Tensor | None]) -> tuple[list[Axis], list[Axis]]:
