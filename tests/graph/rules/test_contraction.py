@@ -299,3 +299,31 @@ def test_distances_do_not_see_what_is_zero_in_both(filled: bool) -> None:
     assert it.same(("a.weight", 0), ("codes", 1))
     assert it.free("codes", 1) == ([] if filled else [6])
     assert it.proven() or filled
+
+
+def test_a_bilinear_layer_shrinks_on_all_three_sides() -> None:
+    layers = {"i": nn.Linear(4, 6), "j": nn.Linear(4, 5), "b": nn.Bilinear(6, 5, 7), "o": nn.Linear(7, 2)}
+    it = see(lambda m, x, y: m.o(m.b(torch.sigmoid(m.i(x)), m.j(y))), torch.randn(3, 4), torch.randn(3, 4), **layers)
+    assert [it.free("b.weight", axis) for axis in range(3)] == [[7], [6], [5]]
+    assert len(it.proven()) == 3
+    (weight,) = (w for w in it.graph.weights if w.name == "b.weight")
+    assert (weight.outputs, weight.inputs) == ((0,), (1, 2))
+    assert it.graph.macs() == 3 * (4 * 6 + 4 * 5 + 7 * 6 * 5 + 7 * 2)
+
+
+def test_distances_of_every_batch_to_one_table() -> None:
+    it = see(
+        lambda m, x: torch.cdist(m.a(x), m.codes),
+        torch.randn(2, 3, 4),
+        a=nn.Linear(4, 6),
+        codes=nn.Parameter(torch.randn(5, 6)),
+    )
+    assert it.free("codes", 1) == [6] and it.reason("codes") == "an output of the model"
+    assert it.proven()
+
+
+def test_spectral_norm_divides_by_what_zeros_do_not_change() -> None:
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6))
+    it = see(lambda m, x: m.b(torch.relu(m.a(x))), torch.randn(3, 4), a=layer, b=nn.Linear(6, 2))
+    assert it.free("b.weight", 1) == [6]
+    assert it.proven()

@@ -173,3 +173,32 @@ def test_literal_numbers_from_the_end_are_a_slice() -> None:
 def test_a_vector_of_numbers_that_is_no_stretch_freezes() -> None:
     it = see(lambda m, x: m.b(m.a(x)[:, [0, 2]]), torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(2, 2))
     assert "picked by data" in it.reason("a.weight")
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_a_bag_of_embeddings_passes_its_width(mode: str) -> None:
+    it = see(lambda m, x: m.b(m.e(x)), IDS, e=nn.EmbeddingBag(9, 6, mode=mode), b=nn.Linear(6, 2))
+    assert it.proven() and it.free("e.weight", 1) == [6]
+    assert "picked by data" in it.reason("e.weight")
+
+
+def test_an_image_sampled_at_a_grid_passes_its_channels() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        h = torch.relu(m.a(x))
+        grid = nn.functional.affine_grid(m.t(h.mean((2, 3))).view(-1, 2, 3), [len(h), 1, 5, 5], align_corners=False)
+        out: Tensor = m.b(nn.functional.grid_sample(h, grid, align_corners=False))
+        return out
+
+    layers = {"a": nn.Conv2d(3, 6, 3), "t": nn.Linear(6, 6), "b": nn.Conv2d(6, 2, 1)}
+    it = see(forward, torch.randn(2, 3, 8, 8), **layers)
+    assert it.graph.unknown == frozenset()
+    assert it.proven() and it.free("a.weight") == [6] and not it.free("t.weight")
+
+
+def test_random_numbers_freeze_what_they_are_drawn_for() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        h = m.a(x)
+        return m.b(h + torch.empty_like(h).normal_())
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.graph.unknown == frozenset() and not it.free("a.weight")

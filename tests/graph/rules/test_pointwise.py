@@ -318,3 +318,17 @@ def test_a_gated_linear_unit_is_one_dim_in_both_halves() -> None:
     it = see(lambda m, x: F.glu(m.a(x), 1).sum(1), X, a=nn.Linear(4, 12))
     assert it.free("a.weight") == [6]
     assert it.proven()
+
+
+def test_the_halves_of_a_gated_unit_shrink_together() -> None:
+    it = see(lambda m, x: m.b(F.glu(m.a(x))), torch.randn(3, 4), a=nn.Linear(4, 12), b=nn.Linear(6, 2))
+    assert it.free("b.weight", 1) == [6]
+    assert it.proven()
+    assert it.graph.size(it.graph.tensors["a.weight"][0], {"neurons": 5, "a.neurons": 5, "b.neurons": 5}) == 10
+
+
+def test_a_gate_along_channels() -> None:
+    layers = {"a": nn.Conv1d(3, 8, 3), "b": nn.Conv1d(4, 2, 1)}
+    it = see(lambda m, x: m.b(F.glu(m.a(x), dim=1)), torch.randn(2, 3, 9), **layers)
+    assert it.free("b.weight", 1) == [4]
+    assert it.proven()

@@ -289,3 +289,14 @@ def test_a_position_that_is_not_there_reads_the_middle() -> None:
     assert it.free("grid.weight") == []
     assert it.free("map.weight") == [5]
     assert it.proven()
+
+
+def test_maxima_put_back_where_they_were_pass_their_channels() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        h, at = nn.functional.max_pool2d(m.a(x), 2, return_indices=True)
+        out: Tensor = m.b(nn.functional.max_unpool2d(torch.sigmoid(h) * h, at, 2))
+        return out
+
+    it = see(forward, torch.randn(2, 3, 10, 10), a=nn.Conv2d(3, 6, 3), b=nn.Conv2d(6, 2, 1))
+    assert it.graph.unknown == frozenset()
+    assert it.proven() and it.free("a.weight") == [6]

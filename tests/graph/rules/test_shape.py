@@ -249,3 +249,18 @@ def test_what_stands_beside_a_view_that_cuts_across_passes() -> None:
     it = see(forward, torch.randn(2, 5, 4), a=nn.Linear(4, 21), b=nn.Linear(21, 2))
     assert it.axis("a.weight") == [(3, None), (7, "aten.view cuts across it")]
     assert it.proven()
+
+
+def test_windows_put_together_pass_what_is_outside_of_them() -> None:
+    layers = {"a": nn.Linear(4, 24), "b": nn.Conv2d(6, 2, 1)}
+    fold = nn.Fold((6, 6), 2, stride=2)
+    it = see(lambda m, x: m.b(fold(m.a(x).transpose(1, 2))), torch.randn(2, 9, 4), **layers)
+    assert it.free("b.weight", 1) == [6]
+    assert it.proven()
+
+
+def test_shuffled_channels_are_groups_read_the_other_way_round() -> None:
+    layers = {"a": nn.Conv2d(3, 12, 1), "s": nn.ChannelShuffle(3), "b": nn.Conv2d(12, 2, 1)}
+    it = see(lambda m, x: m.b(m.s(m.a(x))), torch.randn(2, 3, 5, 5), **layers)
+    assert it.free("a.weight") == [3, 4] and it.free("b.weight", 1) == [3, 4]
+    assert len(it.proven()) == 2

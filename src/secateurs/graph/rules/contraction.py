@@ -160,17 +160,43 @@ def aligned(call: Call) -> None:
     grouped(call)
 
 
+def trilinear(call: Call) -> None:
+    """Three tensors multiplied, each broadcast along dims of its own, and summed over some dims: ``nn.Bilinear``."""
+    operands, broadcast, summed = call.args[:3], call.args[3:6], call.args[6]
+    count = operands[0].dim() + len(broadcast[0])
+    dims = [[d for d in range(count) if d not in missing] for missing in broadcast]
+    axes: dict[int, Axis] = {}
+    for tensor, places in zip(operands, dims, strict=True):
+        for d, axis in zip(places, call.axes(tensor), strict=True):
+            unify(axes.setdefault(d, axis), axis, f"{call.name} meets it in two arrangements")
+            tag(axis, "linear")
+    zero = frozenset().union(*(call.label(t).carried() - call.dirty(t) for t in operands))
+    names = [
+        note_weight(call, t, *(tuple(i for i, d in enumerate(at) if (d in summed) == s) for s in (False, True)))
+        for t, at in zip(operands, dims, strict=True)
+    ]
+    for d in summed:
+        freeze(frozenset(leaves(axes[d])) - zero, f"{call.name} sums over it where its entries are not zero")
+    call.contract(*axes.values(), weight=next((name for name in names if name), None))
+    kept = [axes[d] for d in range(count) if d not in summed]
+    call.give(kept, frozenset(leaf for axis in kept for leaf in leaves(axis)) - zero)
+
+
 def distance(call: Call) -> None:
-    """Distances between the rows of two matrices, summed over the last dim: it must be zero in both to add nothing."""
+    """Distances between all rows of two tables: differences are summed over, so both must be zero."""
     a, b = call.args[:2]
     la, lb = call.axes(a), call.axes(b)
-    for mine, other in zip(la[:-2], lb[:-2], strict=True):
-        unify(mine, other, f"{call.name} meets it in two arrangements")
-    unify(la[-1], lb[-1], f"{call.name} sums over it in two arrangements")
-    for leaf in (call.dirty(a) | call.dirty(b)) & frozenset(leaves(la[-1])):
-        freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
-    axes = [*la[:-1], lb[-2]]
-    call.give(axes, [leaf for axis in axes for leaf in leaves(axis)])
+    for mine, other in zip(reversed((*la[:-2], la[-1])), reversed((*lb[:-2], lb[-1])), strict=False):
+        if size_of(mine) == size_of(other):
+            unify(mine, other, f"{call.name} meets it in two arrangements")
+    dirty = call.dirty(a, b) & frozenset(leaves(la[-1]))
+    freeze(dirty, f"{call.name} sums over it where its entries are not zero")
+    batch = la[:-2] if a.dim() >= b.dim() else lb[:-2]
+    out: list[Axis] = [
+        axis if size_of(axis) == n else (Node(n, f"{call.name} broadcasts it"),)
+        for axis, n in zip((*batch, la[-2], lb[-2]), call.out.shape, strict=True)
+    ]
+    call.give(out, [leaf for axis in out for leaf in leaves(axis)])
 
 
 def attention(call: Call) -> None:
@@ -220,9 +246,9 @@ def _shared_heads(call: Call, queries: Axis, keys: Axis) -> Axis:
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {"aten._grouped_mm": aligned, "transformers.grouped_mm_fallback": grouped}
-    | {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot")}
+    | {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot")}
     | {f"aten.{name}": convolution for name in ("convolution", "_convolution")}
-    | {f"aten.{name}": distance for name in ("_cdist_forward", "_euclidean_dist")}
+    | {"aten._trilinear": trilinear, "aten._cdist_forward": distance, "aten._euclidean_dist": distance}
     | {
         f"aten._scaled_dot_product_{name}": attention
         for name in (

@@ -11,6 +11,10 @@ from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, leave
 from secateurs.graph.trace import Call, Rule
 
 INDEXED = "its positions are picked by data"
+DRAWN = (
+    "normal_ uniform_ bernoulli_ exponential_ random_ log_normal_ cauchy_ geometric_ normal bernoulli multinomial "
+    "poisson rand_like randn_like randint_like"
+)
 
 
 def embedding(call: Call) -> None:
@@ -20,6 +24,19 @@ def embedding(call: Call) -> None:
     freeze(rows, INDEXED)
     tag(rows, "vocabulary")
     call.give([*call.axes(index), *rest], call.dirty(table, index))
+
+
+def embedding_bag(call: Call) -> None:
+    """Sums, means or maxima of rows of a table, by number."""
+    table, *others = call.inputs()
+    rows, *rest = call.axes(table)
+    freeze(rows, INDEXED)
+    tag(rows, "vocabulary")
+    for axis in (axis for tensor in others for axis in call.axes(tensor)):
+        freeze(axis, INDEXED)
+    made(call)
+    out = call.outputs()[0]
+    call.give([(Node(out.shape[0], INDEXED),), *rest], call.dirty(table), out)
 
 
 def index(call: Call) -> None:
@@ -149,6 +166,13 @@ def made(call: Call) -> None:
         call.give([(Node(n, "its values are made in the forward pass"),) for n in out.shape], out=out)
 
 
+def drawn(call: Call) -> None:
+    """Random numbers for the positions of a tensor, in their order."""
+    for axis in (axis for tensor in call.inputs() for axis in call.axes(tensor)):
+        freeze(axis, "random numbers are drawn for its positions")
+    made(call)
+
+
 def counted(call: Call) -> None:
     """Numbers of positions: what they count is frozen."""
     for axis in call.axes(call.args[0]):
@@ -162,5 +186,7 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     | {f"aten.{name}": scatter for name in ["scatter_reduce_", "index_add", "index_add_", "index_copy", "index_fill"]}
     | {f"aten.{name}": index_put for name in ("index_put", "index_put_", "_unsafe_index_put")}
     | {f"aten.{name}": counted for name in ("nonzero", "histc", "bincount", "_local_scalar_dense")}
+    | {f"aten.{name}": embedding_bag for name in ("_embedding_bag", "_embedding_bag_forward_only")}
+    | {f"aten.{name}": drawn for name in DRAWN.split()}
     | {f"aten.{name}": made for name in ("arange", "linspace", "eye", "scalar_tensor", "rand", "randn")}
 )

@@ -54,5 +54,5 @@ def _numbers(call: Call, source: Tensor) -> Tensor | None:
 
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {f"aten.{name}": moved for name in ("im2col", "as_strided", "unfold", "diagonal", "channel_shuffle")}
+    {f"aten.{name}": moved for name in ("im2col", "as_strided", "unfold", "diagonal", "pixel_unshuffle")}
 )

@@ -174,6 +174,9 @@ def pooling(call: Call) -> None:
     source = call.inputs()[0]
     label = call.label(source)
     kept = source.dim() - int(next(c for c in reversed(call.name) if c.isdigit()))
+    for other in call.inputs()[1:]:  # where the maxima were
+        for mine, axis in zip(label.axes[:kept], call.axes(other), strict=False):
+            unify(mine, axis, f"{call.name} meets it in two arrangements")
     for axis in label.axes[kept:]:
         freeze(axis, "a spatial position")
     for out in call.outputs():
@@ -194,6 +197,15 @@ def sampled(call: Call) -> None:
     call.give([*axes[:2], *places[1:-1]], call.dirty(source) | frozenset(_all(places[1:-1])))
 
 
+def grid(call: Call) -> None:
+    """Positions to sample at, from the numbers of an affine map."""
+    batch, *numbers = call.axes(call.args[0])
+    for axis in numbers:
+        freeze(axis, "its positions are the numbers of an affine map")
+    axes: list[Axis] = [batch, *((Node(n, "a spatial position"),) for n in call.out.shape[1:])]
+    call.give(axes, _all(axes))
+
+
 def triangle(call: Call) -> None:
     """The upper or lower triangle of the last two dims."""
     label = call.label(call.inputs()[0])
@@ -211,7 +223,8 @@ POOLS = (
     "adaptive_max_pool1d upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
     "upsample_linear1d upsample_trilinear3d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d reflection_pad3d "
-    "replication_pad1d replication_pad2d replication_pad3d"
+    "replication_pad1d replication_pad2d replication_pad3d "
+    "adaptive_max_pool3d max_unpool2d max_unpool3d _upsample_nearest_exact3d"
 )
 BATCH_NORMS = (
     "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit cudnn_batch_norm batch_norm "
@@ -228,6 +241,6 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     | {f"aten.{name}": batch_norm for name in BATCH_NORMS.split()}
     | {f"aten.{name}": layer_norm for name in ("native_layer_norm", "_fused_rms_norm", "rms_norm")}
     | {"aten.native_group_norm": group_norm, "aten.tril": triangle, "aten.triu": triangle}
-    | {"aten._weight_norm_interface": weight_norm}
+    | {"aten._weight_norm_interface": weight_norm, "aten.affine_grid_generator": grid}
     | {f"aten.grid_sampler_{n}d": sampled for n in (2, 3)}
 )

@@ -212,17 +212,30 @@ def pad(call: Call) -> None:
 
 
 def pixel_shuffle(call: Call) -> None:
-    """Channels are (what stays) x (the pixels of a square), which become spatial positions."""
+    """Channels are (what stays) x (the pixels of a window), which become spatial positions."""
     source, out = call.inputs()[0], call.outputs()[0]
     label = call.label(source)
+    channels = out.dim() - 3
     try:
-        stays, square = split(label.axes[-3], out.shape[-3])
+        stays, window = split(label.axes[channels], out.shape[channels])
     except MisalignedError:
         call.give_unknown(f"{call.name} cuts across it")
         return
-    freeze((square,), "a spatial position")
+    freeze((window, *(node for axis in label.axes[channels + 1 :] for node in axis)), "a spatial position")
     spatial = [(Node(n, "a spatial position"),) for n in out.shape[-2:]]
-    call.give([*label.axes[:-3], (stays,), *spatial], label.dirty, out)
+    call.give([*label.axes[:channels], (stays,), *spatial], label.dirty, out)
+
+
+def channel_shuffle(call: Call) -> None:
+    """Groups of channels become the inner factor: (groups x channels of each) is read the other way round."""
+    source = call.inputs()[0]
+    label = call.label(source)
+    try:
+        groups, each = split(label.axes[1], call.args[1])
+    except MisalignedError:
+        call.give_unknown(f"{call.name} cuts across it")
+        return
+    call.give([label.axes[0], (each, groups), *label.axes[2:]], label.dirty)
 
 
 def reordered(call: Call) -> None:
@@ -257,6 +270,9 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
         "aten.unsafe_split_with_sizes": split_,
         "aten.unsafe_chunk": split_,
         "aten.pixel_shuffle": pixel_shuffle,
+        "aten.col2im": pixel_shuffle,
+        "aten.channel_shuffle": channel_shuffle,
+        "aten.native_channel_shuffle": channel_shuffle,
         "aten.cat": cat,
         "aten.view_as_complex": as_complex,
         "aten.view_as_real": as_real,
