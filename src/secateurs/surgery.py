@@ -155,7 +155,7 @@ def _shrink_(
         mirrored = mirrors(model)
         undo = {**_snapshot(model, mirrored), **undo}
         apply_repairs_(model, mirrored)
-        problem = _difference(model, inputs, expected)
+        problem = difference(model, inputs, expected)
         if not problem:
             return (*repairs, *mirrored)
         for (module, attribute), value in undo.items():
@@ -179,8 +179,8 @@ def _snapshot(model: nn.Module, repairs: Iterable[Repair]) -> dict[tuple[str, st
     return out
 
 
-def _difference(model: nn.Module, inputs: Inputs, expected: Sequence[Tensor]) -> str:
-    """What is wrong with the outputs, in words; empty where nothing is."""
+def difference(model: nn.Module, inputs: Inputs, expected: Sequence[Tensor]) -> str:
+    """What is wrong with the outputs, in words; empty where they are ``expected``, as ``forward`` gives them."""
     try:
         got = forward(model, inputs)
     except Exception as error:  # whatever a network of the user's raises on a size it does not expect

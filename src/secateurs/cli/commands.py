@@ -145,6 +145,35 @@ def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) ->
     )
 
 
+@main.command(short_help="Write a pruned transformers model for from_pretrained.")
+@click.argument("artifact")
+@optional_task_options
+@click.option("--output", metavar="DIR", required=True, help="Must not exist yet.")
+@json_option
+def export(artifact: str, output: str, as_json: bool, **given: Any) -> None:
+    """Write ARTIFACT as a plain transformers directory, which from_pretrained loads without secateurs.
+
+    That needs a config that says all its sizes: layers alike must have kept the same counts. An artifact knows the task
+    whose inputs prove it; --task names another.
+    """
+    with shown():
+        from secateurs.job.exporting import export_named
+
+        done = export_named(artifact, output, _task(given))
+    changes = [f"  {name}: {old} -> {new}" for name, (old, new) in done.changes.items()]
+    show(
+        {
+            "artifact": artifact,
+            "directory": str(done.directory),
+            "architecture": done.architecture,
+            "config": done.changes,
+        },
+        as_json,
+        f"{artifact} as a plain {done.architecture} in {done.directory}; its config:",
+        *changes,
+    )
+
+
 @main.command(short_help="Every measure of a network.")
 @click.argument("model")
 @optional_task_options

@@ -60,12 +60,11 @@ class Transformers:
         if _transformers_class(type(model).__name__) is not type(model):
             raise SecateursError(f"{type(model).__name__} is a class of your own: build it by a function of your own")
         config: Any = model.config
-        found = {f for name in TOKENIZER_FILES for f in Path(directory).glob(name) if f.is_file()} if directory else ()
         return cls(
             architecture=type(model).__name__,
             config=json.loads(config.to_json_string(use_diff=False)),
             attention=config._attn_implementation if config._attn_implementation in ATTENTIONS else None,
-            files=tuple(sorted(found)),
+            files=companions(directory) if directory else (),
         )
 
     def __call__(self) -> nn.Module:
@@ -76,6 +75,15 @@ class Transformers:
         chosen = {"attn_implementation": self.attention} if self.attention else {}
         model: nn.Module = made(made.config_class.from_dict(fields, **chosen))
         return model
+
+
+def companions(directory: str | Path) -> tuple[Path, ...]:
+    """The files of a directory that turn text or images into inputs.
+
+    Args:
+        directory: Of a transformers model, or an artifact.
+    """
+    return tuple(sorted({f for name in TOKENIZER_FILES for f in Path(directory).glob(name) if f.is_file()}))
 
 
 def _transformers_class(name: str) -> Any:

@@ -62,12 +62,12 @@ def save(
     if taken:
         raise SecateursError(f"the manifest's key {min(taken)!r} is written by save itself: name yours otherwise")
     about = {"format": FORMAT, "versions": versions(), **plain(manifest), "build": describe(build)}
-    with _aside(directory) as partial:
+    with aside(directory) as partial:
         _write_network(partial, pruned)
         (partial / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
         if isinstance(build, Transformers):
             _write_json(partial / CONFIG, build.config)
-            _copy(build.files, partial)
+            copy_files(build.files, partial)
         files = {path.name: digest(path) for path in sorted(partial.iterdir())}
         _write_json(partial / MANIFEST, {**about, "files": files})
 
@@ -86,7 +86,16 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _copy(files: tuple[Path, ...], directory: Path) -> None:
+def copy_files(files: tuple[Path, ...], directory: Path) -> None:
+    """Lay files beside those of an artifact.
+
+    Args:
+        files: Tokenizer, processor.
+        directory: Of the artifact.
+
+    Raises:
+        SecateursError: The artifact has a file of that name.
+    """
     for file in files:
         target = directory / Path(file).name
         if target.exists():
@@ -95,7 +104,7 @@ def _copy(files: tuple[Path, ...], directory: Path) -> None:
 
 
 @contextmanager
-def _aside(directory: Path) -> Iterator[Path]:
+def aside(directory: Path) -> Iterator[Path]:
     """A sibling that becomes the directory in one rename when all is written, and is gone otherwise."""
     partial = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
