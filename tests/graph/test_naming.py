@@ -126,3 +126,17 @@ def test_a_name_is_given_once_though_two_ways_of_naming_lead_to_it() -> None:
     assert len({name for name, _ in fused}) == 2
     assert sum(size for _, size in fused) == 5
     assert graph.size(graph.tensors["body.fused.weight"][0]) == 5
+
+
+def test_a_product_without_heads_has_neurons_and_no_dims_of_a_head() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values, self.keys, self.out = nn.Linear(4, 6), nn.Linear(4, 5), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            states = self.values(x).mT @ self.keys(x)
+            return self.out((states @ self.keys(x).mT).mT)
+
+    found = free(trace(Net(), (torch.randn(2, 3, 4),)))
+    assert sorted(found.values()) == [(5, "neurons"), (6, "neurons")]

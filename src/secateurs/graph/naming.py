@@ -8,7 +8,7 @@ from itertools import count, pairwise, takewhile
 
 from torch import Tensor, nn
 
-from secateurs.graph.axes import Axis, Node, factors, leaves
+from secateurs.graph.axes import Axis, Node, factors, leaves, tag
 from secateurs.graph.network import Factors, Graph, Product, Sum
 from secateurs.graph.trace import Label, Trace, state
 from secateurs.types import Dim
@@ -23,6 +23,8 @@ def build(model: nn.Module, trace: Trace) -> Graph:
     carriers = _carriers(labels)
     _freeze_untouchable(carriers, tensors, labels)
     _find_query_groups(labels.values())
+    for axis in (axis for label in labels.values() for axis in label.axes):
+        _mark_inside_heads(axis)
     names = _names(carriers)
 
     def convert(axis: Axis) -> Factors:
@@ -93,7 +95,7 @@ def _role(leaf: Node) -> str:
         ("query group" in leaf.events, "query_group"),
         ("shared by queries" in leaf.events, "kv_heads"),
         ("batched" in leaf.events, "heads"),
-        ("inner" in leaf.events, "head_dim"),
+        ({"inner", "inside heads"} <= leaf.events, "head_dim"),
         ("grouped" in leaf.events, "channel_groups"),
         ("conv" in leaf.events, "channels"),
         ("linear" in leaf.events, "neurons"),
@@ -150,6 +152,16 @@ def _common(paths: Iterable[str]) -> str:
     """The longest module path that all paths begin with."""
     levels = zip(*(path.split(".") for path in paths), strict=False)
     return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
+
+
+def _mark_inside_heads(axis: Axis, inside: bool = False) -> None:
+    """Tell the dims of a head from those of a product that has no heads, as a state-space model's."""
+    for node in factors(axis):
+        for part in node.parts or ():
+            _mark_inside_heads(part, inside)
+        if inside:
+            tag((node,), "inside heads")
+        inside = inside or any("batched" in leaf.events for leaf in leaves((node,)))
 
 
 def _find_query_groups(labels: Iterable[Label]) -> None:

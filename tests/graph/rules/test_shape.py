@@ -200,8 +200,18 @@ def test_a_border_of_ones_is_one_where_channels_were_removed() -> None:
     assert frozen == "aten.sum sums over it where its entries are not zero"
 
 
-def test_a_padding_that_cuts_freezes() -> None:
-    assert "cuts it" in str(hidden(lambda h: F.pad(h, (-1, 0)), after=5).dims["a.neurons"].frozen)
+def test_a_negative_padding_cuts() -> None:
+    it = see(lambda m, x: m.b(F.pad(m.a(x), (-2, 1))), X, a=nn.Linear(4, 6), b=nn.Linear(5, 2))
+    assert it.axis("a.weight") == [(2, "a constant width of it is cut off"), (4, None)]
+    assert it.free("b.weight", 1) == [4]
+    assert it.proven()
+
+
+def test_a_negative_padding_across_factors_freezes() -> None:
+    it = see(
+        lambda m, x: m.b(F.pad(m.a(x).view(-1, 3, 2).flatten(1), (-1, 0))), X, a=nn.Linear(4, 6), b=nn.Linear(5, 2)
+    )
+    assert "cuts across" in str(it.axis("a.weight"))
 
 
 def test_a_concatenation_along_another_dim_unifies() -> None:

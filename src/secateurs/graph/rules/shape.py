@@ -195,7 +195,7 @@ def as_real(call: Call) -> None:
 
 
 def pad(call: Call) -> None:
-    """Constant padding is a sum with fixed borders."""
+    """Constant padding is a sum with fixed borders; a negative one cuts."""
     source, amounts = call.inputs()[0], call.args[1]
     label = call.label(source)
     axes = list(label.axes)
@@ -203,11 +203,15 @@ def pad(call: Call) -> None:
     for i in range(len(amounts) // 2):
         before, after = amounts[2 * i], amounts[2 * i + 1]
         d = source.dim() - 1 - i
-        if before < 0 or after < 0:
-            call.give_unknown(f"{call.name} cuts it")
+        try:
+            first, left = cut(axes[d], max(-before, 0))
+            left, last = cut(left, size_of(left) - max(-after, 0))
+        except MisalignedError:
+            call.give_unknown(f"{call.name} cuts across it")
             return
-        sides = [Node(n, "a padding of constant width") for n in (before, after)]
-        axes[d] = concatenation([(sides[0],), axes[d], (sides[1],)])
+        freeze((*first, *last), "a constant width of it is cut off")
+        sides = [Node(max(n, 0), "a padding of constant width") for n in (before, after)]
+        axes[d] = concatenation([(sides[0],), left, (sides[1],)])
     call.give(axes, [node for axis in axes for node in axis] if value else label.dirty)
 
 
