@@ -1,7 +1,8 @@
 """Prune a trained CIFAR-10 ResNet (He et al. 2016, option A shortcuts) from the command line.
 
     export SECATEURS_DATA=...        # a folder with cifar10/ and cifar10_weights/
-    secateurs prune examples/cifar10.py:resnet20 --task examples/cifar10.py:task --epsilon 0.01
+    secateurs prune examples/cifar10.py:resnet20 --task examples/cifar10.py:task --epsilon 0.01 \
+        --recipe examples/cifar10.yaml
 
 ``cifar10/`` holds ``cifar10_train_10k.npz`` and ``cifar10_test.npz`` (``x``: n x 32 x 32 x 3 uint8, ``y``: labels), and
 ``cifar10_weights/`` the state dicts ``resnet20_akamaster.safetensors`` and ``resnet56_akamaster.safetensors`` of

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secateurs.recoveries.distill import Distill
+from secateurs.recoveries.distill import Distill, _distance, _returns
 from secateurs.types import Batch, SecateursError, Task
 
 MakeTask = Callable[..., Task]
@@ -56,10 +56,59 @@ def test_the_teacher_is_left_as_it_is(network: nn.Module, make_task: MakeTask) -
     assert all(parameter.grad is None for parameter in dense.parameters())
 
 
-@pytest.mark.parametrize(("field", "value"), [("temperature", 0.0), ("share", 0.0), ("share", 1.5), ("epochs", -1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("temperature", 0.0), ("share", 0.0), ("share", 1.5), ("hints", -1.0), ("epochs", -1.0)]
+)
 def test_fields_outside_their_range_are_refused(field: str, value: Any) -> None:
     with pytest.raises(SecateursError, match=field):
         Distill(**{field: value})
+
+
+class Blocks(nn.Module):
+    """Three blocks; the narrow one returns something less wide."""
+
+    def __init__(self, narrow: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+        self.second = nn.Sequential(nn.Linear(6, narrow), nn.ReLU())
+        self.third = nn.Sequential(nn.Sequential(nn.Linear(narrow, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.third(self.second(self.first(x)))
+        return out
+
+
+def test_hints_are_what_blocks_of_one_width_return() -> None:
+    dense, small, x = Blocks(5), Blocks(4), torch.randn(2, 6)
+    with _returns(dense) as wanted, _returns(small) as got:
+        (h, _, z), (mine, _, y) = ([f := net.first(x), s := net.second(f), net.third(s)] for net in (dense, small))
+        by_hand = ((mine - h).square().sum() / h.square().sum() + (y - z).square().sum() / z.square().sum()) / 2
+        assert wanted.keys() == {"first", "second", "third.0"}  # the third hands on what its child returned
+        assert torch.allclose(_distance(got, wanted), by_hand)
+    small(x)
+    assert got["third.0"] is y
+
+
+def test_hints_bring_the_blocks_back(make_task: MakeTask) -> None:
+    dense, task = Blocks(5), make_task()
+    damaged = copy.deepcopy(dense)
+    with torch.no_grad():
+        damaged.first[0].weight.add_(torch.randn(6, 6))
+
+    def apart() -> float:
+        with _returns(dense) as wanted, _returns(damaged) as got:
+            outputs(dense, task), outputs(damaged, task)
+            return float(_distance(got, wanted))
+
+    before = apart()
+    Distill(epochs=8, learning_rate=1e-2, tolerance=0, hints=10.0)(damaged, {}, task, dense)
+    assert apart() < 0.5 * before
+
+
+def test_no_block_of_one_width_is_an_error_that_says_so(make_task: MakeTask) -> None:
+    flat = nn.Sequential(nn.Linear(6, 3))
+    with pytest.raises(SecateursError, match=r"no block .* set hints to 0"):
+        Distill(hints=1.0)(flat, {}, make_task(), copy.deepcopy(flat))
 
 
 def test_no_teacher_is_an_error_that_says_so(network: nn.Module, make_task: MakeTask) -> None:
