@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from secateurs.repair import Repair, apply_repairs_
+from secateurs.repair import Repair, apply_repairs_, copied
 from secateurs.types import SecateursError
 
 
@@ -89,3 +91,16 @@ def test_a_real_transformers_config_is_copied() -> None:
     assert model.get_submodule(name).config.num_attention_heads == 2
     assert model.config.num_attention_heads == 4
     assert model.get_submodule("encoder.layer.1.attention.self").config.num_attention_heads == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_a_network_that_holds_what_it_computed_is_copied() -> None:
+    net = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2))
+    x = torch.randn(2, 4)
+    net(x).sum().backward()
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(net)
+    twin = copied(net)
+    assert torch.equal(twin(x), net(x))
+    assert {id(p) for p in twin.parameters()}.isdisjoint(id(p) for p in net.parameters())
+    assert net[0].weight.grad_fn is not None

@@ -6,7 +6,6 @@ smaller one; its values are then placed back, so that pruning goes on from there
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from secateurs import evidence, surgery
 from secateurs.graph import Graph, trace
 from secateurs.recipe import Recipe
-from secateurs.repair import Repair
+from secateurs.repair import Repair, copied
 from secateurs.select import select
 from secateurs.types import Group, Inputs, Plan, Scores, SecateursError, Structure, Task
 
@@ -87,7 +86,7 @@ def rounds(
     recipe.check(sparsity)
     network = network or trace(model, task.example_inputs)
     groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
-    current = copy.deepcopy(start.masked if start else model)
+    current = copied(start.masked if start else model)
     plan = start.plan if start else Plan({})
     if start:  # whoever trained the smaller network since then wants that kept
         surgery.scatter_(current, start.model, groups, plan)
@@ -103,7 +102,7 @@ def rounds(
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
-        yield Pruned(shrunk.model, plan, shrunk.repairs, copy.deepcopy(current), groups, step)
+        yield Pruned(shrunk.model, plan, shrunk.repairs, copied(current), groups, step)
         surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
 
 

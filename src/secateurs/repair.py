@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from secateurs.attention import narrow_
 from secateurs.types import SecateursError
@@ -57,6 +57,12 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Repair]) -> None:
                 f"this network has no {where}: it is not the one the repairs were made for ({error})"
             ) from error
     narrow_(model)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a network that holds what it computed, as torch's older weight norm does."""
+    held = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf})
 
 
 def _set(holder: Any, path: list[str], value: int | tuple[int, ...]) -> None:

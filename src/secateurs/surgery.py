@@ -6,7 +6,6 @@ proven so by a forward pass, which also proves the repair of what Python remembe
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch.utils._pytree import tree_map
 from secateurs.graph import Graph
 from secateurs.graph.attributes import candidates, mirrors, reads
 from secateurs.graph.trace import forward, state
-from secateurs.repair import Repair, apply_repairs_
+from secateurs.repair import Repair, apply_repairs_, copied
 from secateurs.types import Group, Inputs, Plan, SecateursError
 
 TOLERANCE = 2e-5
@@ -52,7 +51,7 @@ def masks(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Te
         keep = plan.keep.get(group.name)
         if keep is None or bool(keep.all()):
             continue
-        for member in group.members:
+        for member in (m for m in group.members if m.zeroed):
             tensor = tensors[member.tensor]
             mask = member.mask(keep.to(tensor.device), tensor.shape)
             out[member.tensor] = out[member.tensor] & mask if member.tensor in out else mask
@@ -110,7 +109,7 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
     Raises:
         UnprovenError: No repair of the module attributes makes it run and agree with the masked network.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     mask_(small, groups, plan)
     kept = positions(small, groups, plan)
     if not kept:
@@ -128,7 +127,7 @@ def _in_single(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
     """A copy in single precision where the network computes in half, whose rounding would hide a stale size."""
     if not any(_is_half(tensor) for _, tensor in state(model)):
         return model, inputs
-    trial = copy.deepcopy(model).float()
+    trial = copied(model).float()
     single = tree_map(lambda x: x.float() if isinstance(x, Tensor) and _is_half(x) else x, inputs)
     try:
         forward(trial, single)

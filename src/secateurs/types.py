@@ -52,12 +52,15 @@ class Member:
             the tensor make every weight a unit.
         index: ``(n_units, k)`` positions along the flattened ``dims``; None: unit i is position i.
         scored: Whether a criterion looks at it.
+        zeroed: Whether a dropped unit is zero here before it is taken away; if not it keeps its values, as zeros would
+            break the operator that reads them, and another member makes it zero.
     """
 
     tensor: str
     dims: tuple[int, ...]
     index: Tensor | None = None
     scored: bool = True
+    zeroed: bool = True
 
     def cut(self, tensor: Tensor) -> Tensor:
         """Cut a tensor (or one that broadcasts like it) into rows, one per unit: ``(n_units, n_elements)``."""

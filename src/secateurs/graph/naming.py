@@ -48,6 +48,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
         ),
         trainable=frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
         unknown=frozenset(trace.unknown),
+        spared=frozenset(trace.spared),
     )
 
 

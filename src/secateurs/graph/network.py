@@ -53,6 +53,7 @@ class Graph:
         products: The products of one forward pass.
         trainable: Names of the parameters (the other tensors are buffers).
         unknown: Operators met that have no rule.
+        spared: (tensor, axis) along which a dropped unit keeps its values while it is masked.
     """
 
     dims: Mapping[str, Dim]
@@ -61,6 +62,7 @@ class Graph:
     products: tuple[Product, ...] = ()
     trainable: frozenset[str] = frozenset()
     unknown: frozenset[str] = field(default_factory=frozenset)
+    spared: frozenset[tuple[str, int]] = field(default_factory=frozenset)
 
     def size(self, axis: Factors, sizes: Sizes | None = None) -> int:
         """Number of positions of an axis, after dims took these sizes."""
@@ -150,7 +152,13 @@ class Graph:
         """All tensor axes in which the units of the product of these dims (outermost first) live."""
         places = [where for where in self.carriers[dims[-1]] if all(where in self.carriers[dim] for dim in dims)]
         return tuple(
-            Member(tensor, (axis,), self._index(self.tensors[tensor][axis], dims), tensor in self.trainable)
+            Member(
+                tensor,
+                (axis,),
+                self._index(self.tensors[tensor][axis], dims),
+                scored=tensor in self.trainable,
+                zeroed=(tensor, axis) not in self.spared,
+            )
             for tensor, axis in places
         )
 

@@ -75,6 +75,8 @@ class Trace:
     weights: dict[str, Weight] = field(default_factory=dict)
     origins: MutableMapping[Tensor, Origin] = field(default_factory=WeakTensorKeyDictionary)
     unknown: set[str] = field(default_factory=set)
+    spared: dict[tuple[str, int], Axis] = field(default_factory=dict)
+    readers: dict[str, set[str]] = field(default_factory=dict)
 
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor; one never seen was made outside the network's own arithmetic."""
@@ -119,6 +121,18 @@ class Call:
     def origin(self, tensor: Tensor) -> Origin | None:
         """The parameter that a tensor is a transposed view of, if it is one."""
         return self.trace.origins.get(tensor)
+
+    def spare(self, tensor: Tensor, dim: int) -> bool:
+        """Let removed positions of a parameter keep their values while masked; False for what is no parameter.
+
+        For an operator that zeros would break and that multiplies by something else which is zero there. Where another
+        operator reads the parameter too, the dim is frozen in the end.
+        """
+        origin = self.origin(tensor)
+        if origin is None:
+            return False
+        self.trace.spared[origin.name, origin.order[dim]] = self.axes(tensor)[dim]
+        return True
 
     def inputs(self) -> list[Tensor]:
         return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
@@ -175,6 +189,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call.give_unknown(f"operator {call.name} has no rule")
         else:
             rule(call)
+        for origin in filter(None, map(call.origin, call.inputs())):
+            self.trace.readers.setdefault(origin.name, set()).add(call.name)
         return out
 
 
@@ -253,5 +269,8 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
             for out in outputs:
                 for axis in trace.label(out).axes:
                     freeze(axis, "an output of the model")
+            for (name, _), axis in trace.spared.items():
+                if len(trace.readers[name]) > 1:
+                    freeze(axis, f"{min(trace.readers[name])} and another operator read it, and zeros break one")
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)

@@ -6,7 +6,6 @@ interrupted goes on from there; the output appears by one rename, complete, at t
 
 from __future__ import annotations
 
-import copy
 import logging
 import shutil
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from secateurs.job.result import Result, document
 from secateurs.job.witness import difference, write
 from secateurs.prune import Pruned
 from secateurs.recipe import Recipe
+from secateurs.repair import copied
 from secateurs.report.document import text
 from secateurs.search.algorithm1 import Algorithm1
 from secateurs.search.journal import JOURNAL
@@ -123,7 +123,7 @@ class Job:
         witness = self.workplace / "witness.safetensors"
         write(witness, pruned, task.example_inputs)
         if self.build is None or self.task_name is None:
-            loaded = load(artifact, self.build or (lambda: copy.deepcopy(model)))
+            loaded = load(artifact, self.build or (lambda: copied(model)))
             return Answer(compare(model, loaded, task, self.settings), difference(witness, loaded))
         logger.info("loading and measuring the artifact in a new process")
         dense = self.dense or self.workplace / "dense"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from secateurs.archive import (
     write_tensors,
 )
 from secateurs.prune import Pruned
-from secateurs.repair import apply_repairs_
+from secateurs.repair import apply_repairs_, copied
 from secateurs.search.journal import unwritten
 from secateurs.surgery import scatter_
 from secateurs.types import Group, Plan, SecateursError
@@ -81,7 +80,7 @@ def restore(path: Path, model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
         raise SecateursError(
             f"{path} holds no pruned network ({error!r}): search again in another directory"
         ) from error
-    small, masked = copy.deepcopy(model), copy.deepcopy(model)
+    small, masked = copied(model), copied(model)
     give_state_(small, state)
     apply_repairs_(small, repairs)
     scatter_(masked, small, groups, plan)

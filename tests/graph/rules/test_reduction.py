@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graph.rules.tracing import free, hidden, reason, see, traced
+from networks import groups_of
+from secateurs import surgery
+from secateurs.types import Plan
 
 IMAGE = torch.randn(2, 2, 6, 6)
 
@@ -71,140 +74,49 @@ def test_pooling_passes_channels(pool: Callable[[Tensor], Tensor]) -> None:
     assert free(traced(lambda self, x: self.b(pool(self.a(x))), IMAGE, **layers)) == {"a.channels": 8}
 
 
-def test_weight_norm_freezes_what_its_length_is_taken_over() -> None:
-    layers = {"a": nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), "b": nn.Linear(6, 2)}
-    graph = traced(lambda self, x: self.b(self.a(x)), torch.randn(3, 4), **layers)
-    assert any(dim.size == 6 for dim in graph.dims.values())
-    assert all("statistic" in (dim.frozen or "") or dim.size != 4 or "input" in dim.role for dim in graph.dims.values())
-
-
-# ------------------------------------------------------------------------------------------ sums, norms, statistics
-
-
-@pytest.mark.parametrize("order", [1, 2, 3, 0.5, torch.inf])
-def test_a_norm_of_positive_order_does_not_see_zeros(order: float) -> None:
-    it = see(
-        lambda m, x: m.b(m.a(x) / (1 + torch.linalg.vector_norm(m.a(x), order, -1, keepdim=True))),
-        torch.randn(3, 4),
-        a=nn.Linear(4, 6),
-        b=nn.Linear(6, 2),
-    )
-    assert it.free("a.weight") == [6]
-    assert it.proven()
-
-
-@pytest.mark.parametrize("order", [0, -1, -torch.inf])
-def test_a_norm_of_another_order_does(order: float) -> None:
-    graph = hidden(lambda h: h / (1 + torch.linalg.vector_norm(h, order, -1, keepdim=True)))
-    assert not free(graph)
-
-
-def test_a_norm_over_one_dim_leaves_the_others_alone() -> None:
-    it = see(
-        lambda m, x: m.b(F.normalize(m.a(x).view(x.shape[0], -1, 4, 6), dim=1).cos().sum(1).flatten(1)),
-        torch.randn(3, 4),
-        a=nn.Linear(4, 5 * 4 * 6),
-        b=nn.Linear(24, 2),
-    )
-    assert [bool(frozen) for _, frozen in it.axis("a.weight")] == [True, False, False]
-
-
-def test_a_norm_of_what_is_not_zero_is_frozen() -> None:
-    assert not free(hidden(lambda h: h / h.exp().norm(dim=-1, keepdim=True)))
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda h: h.mean(),
-        lambda h: h.var(),
-        lambda h: h.std(-1, keepdim=True),
-        lambda h: h.amin(-1, keepdim=True),
-        lambda h: h.max(-1, keepdim=True).values,
-        lambda h: h.prod(-1, keepdim=True),
-        lambda h: h.logsumexp(-1, keepdim=True),
-        lambda h: h.argmax(-1, keepdim=True),
-        lambda h: (h > 0).any(-1, keepdim=True),
-        lambda h: (h > 0).all(-1, keepdim=True),
-        lambda h: torch.var_mean(h, -1, keepdim=True)[0],
-        lambda h: h.log_softmax(-1),
-        lambda h: h.cumprod(-1),
-        lambda h: h.topk(6, -1).values,
-    ],
-)
-def test_a_statistic_names_its_operator(function: Callable[[Tensor], Tensor]) -> None:
-    (frozen,) = {dim.frozen for dim in hidden(lambda h: h * function(h)).dims.values() if dim.size == 6}
-    assert frozen is not None and frozen.startswith("a statistic is taken over it (aten.")
-
-
-def test_a_statistic_over_one_dim_leaves_the_others_alone() -> None:
-    it = see(
-        lambda m, x: m.b((m.a(x).view(x.shape[0], -1, 5) * m.a(x).view(x.shape[0], -1, 5).mean(1, True)).flatten(1)),
-        torch.randn(3, 4),
-        a=nn.Linear(4, 30),
-        b=nn.Linear(30, 2),
-    )
-    assert [bool(frozen) for _, frozen in it.axis("a.weight")] == [True, False]
-
-
-# ------------------------------------------------------------------------------------------------------------ norms
-
-SHIFTED = [nn.BatchNorm1d(5), nn.BatchNorm1d(5, affine=False), nn.GroupNorm(5, 5), nn.LayerNorm(5)]
-NOT_SHIFTED = [nn.GroupNorm(5, 5, affine=False), nn.LayerNorm(5, bias=False), nn.RMSNorm(5)]
-
-
-@pytest.mark.parametrize("norm", SHIFTED + NOT_SHIFTED, ids=str)
-def test_a_shift_fills_what_it_does_not_carry(norm: nn.Module) -> None:
-    """A norm over the last axis, and a sum over another: the shift is no zero where that one was removed."""
-    it = see(
-        lambda m, x: m.b(m.n(m.a(x).view(-1, 5)).view(x.shape[0], -1, 5).sum(1)),
-        torch.randn(3, 4),
-        a=nn.Linear(4, 30),
-        n=norm,
-        b=nn.Linear(5, 2),
-    )
-    assert bool(it.axis("a.weight")[0][1]) == (norm in SHIFTED)
-
-
-@pytest.mark.parametrize(
-    "norm",
-    [nn.BatchNorm1d(6), nn.BatchNorm1d(6, affine=False), nn.GroupNorm(6, 6), nn.GroupNorm(3, 6, affine=False)],
-    ids=str,
-)
-def test_a_removed_channel_is_zero_after_its_norm(norm: nn.Module) -> None:
-    it = see(
-        lambda m, x: m.b(m.n(m.a(x)).sum(1)), torch.randn(3, 2, 5), a=nn.Conv1d(2, 6, 1), n=norm, b=nn.Linear(5, 2)
-    )
-    assert it.free("a.weight")
-    assert it.proven()
-
-
-@pytest.mark.parametrize("norm", [nn.BatchNorm1d(5, track_running_stats=False), nn.InstanceNorm1d(6)], ids=str)
-def test_statistics_of_the_batch_itself_freeze_what_they_are_taken_over(norm: nn.Module) -> None:
-    it = see(
-        lambda m, x: m.b(m.n(m.a(x).view(x.shape[0], 6, -1))),
-        torch.randn(3, 4),
-        a=nn.Linear(4, 30),
-        n=norm if isinstance(norm, nn.InstanceNorm1d) else nn.Sequential(Turned(), norm, Turned()),
-        b=nn.Linear(5, 2),
-    )
-    frozen = dict(it.axis("a.weight"))
-    assert str(frozen[5 if isinstance(norm, nn.InstanceNorm1d) else 6]).startswith("a statistic is taken over it")
-
-
 class Turned(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
 
 
-def test_a_direction_has_no_norm_zero_but_its_inputs_may_go() -> None:
-    norm = nn.utils.parametrizations.weight_norm
-    it = see(
-        lambda m, x: m.b(m.n(m.a(x))), torch.randn(3, 4), a=nn.Linear(4, 6), n=norm(nn.Linear(6, 5)), b=nn.Linear(5, 2)
-    )
-    assert it.same(("a.weight", 0), ("n.parametrizations.weight.original1", 1))
-    assert "undefined where its entries are zero" in it.reason("b.weight", 1)
-    assert it.proven()
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_a_length_of_zero_removes_and_its_direction_keeps_its_values(norm: Callable[[nn.Module], nn.Module]) -> None:
+    layers = {"a": nn.Linear(4, 6), "n": norm(nn.Linear(6, 5)), "m": norm(nn.Linear(5, 5)), "b": nn.Linear(5, 2)}
+    it = see(lambda m, x: m.b(m.m(m.n(m.a(x)).relu()).relu() + m.n(m.a(x))), torch.randn(3, 4), **layers)
+    assert it.free("a.weight") == [6] and it.free("b.weight", 1) == [5]
+    assert len(it.proven()) == 2
+    (group,) = (group for group in groups_of(it.graph) if group.n_units == 5)
+    masked = surgery.masks(it.model, [group], Plan({group.name: torch.arange(5) > 1}))
+    shapes = {name: tuple(tensor.shape) for name, tensor in it.model.named_parameters()}
+    assert {name for name, shape in shapes.items() if shape == (5, 1)} <= masked.keys()
+    (square,) = (name for name, shape in shapes.items() if shape == (5, 5))
+    assert masked[square].shape == (1, 5)  # what a row reads goes, the row itself stays
+    assert not masked.keys() & {name for name, shape in shapes.items() if shape == (5, 6)}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_weight_norm_of_convolutions(transposed: bool) -> None:
+    conv: type[nn.Module] = nn.ConvTranspose1d if transposed else nn.Conv1d
+    n = nn.utils.parametrizations.weight_norm(conv(6, 5, 3))
+    it = see(lambda m, x: m.b(m.n(m.a(x))), torch.randn(2, 3, 9), a=nn.Conv1d(3, 6, 3), n=n, b=nn.Conv1d(5, 2, 1))
+    assert it.free("a.weight") == [6] and it.free("b.weight", 1) == [5]
+    assert len(it.proven()) == 2
+
+
+def test_a_direction_that_is_read_elsewhere_is_frozen() -> None:
+    n = nn.utils.parametrizations.weight_norm(nn.Linear(4, 5))
+    layers = {"n": n, "b": nn.Linear(5, 2)}
+    it = see(lambda m, x: m.b(m.n(x) + m.n.parametrizations.weight.original1.sum(1)), torch.randn(3, 4), **layers)
+    assert "zeros break one" in it.reason("b.weight", 1)
+
+
+def test_a_direction_that_is_computed_is_frozen() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        return m.b(x @ torch._weight_norm(m.v * 2, m.g).mT)
+
+    layers = {"v": nn.Parameter(torch.randn(5, 4)), "g": nn.Parameter(torch.randn(5, 1)), "b": nn.Linear(5, 2)}
+    assert "undefined where its entries are zero" in see(forward, torch.randn(3, 4), **layers).reason("b.weight", 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- pooling

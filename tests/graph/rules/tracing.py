@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from secateurs.graph import Graph, naming
 from secateurs.graph.axes import size_of
 from secateurs.graph.rules import rule_for
 from secateurs.graph.trace import Call, Rule, Trace, forward, run, state
+from secateurs.repair import copied
 from secateurs.types import Inputs, Plan
 
 Layer = nn.Module | nn.Parameter | int
@@ -70,7 +70,7 @@ class Seen:
         for group in groups_of(self.graph):
             plan = Plan({group.name: torch.arange(group.n_units) % group.block >= group.multiple})
             small = surgery.shrink(self.model, [group], plan, self.graph, self.inputs).model
-            masked = copy.deepcopy(self.model)
+            masked = copied(self.model)
             surgery.mask_(masked, [group], plan)
             fresh = tree_map(lambda x: torch.randn_like(x) if x.is_floating_point() else x, self.inputs)
             for mine, theirs in zip(forward(small, fresh), forward(masked, fresh), strict=True):

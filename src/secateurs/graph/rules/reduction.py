@@ -158,15 +158,21 @@ def batch_norm(call: Call) -> None:
 
 
 def weight_norm(call: Call) -> None:
-    """Direction times length: zeros add nothing to the norms, but no direction has norm zero."""
+    """Direction times length (Salimans and Kingma 2016): a length of zero removes, a direction of zero divides by zero.
+
+    The norms sum over the other dims, where zeros add nothing.
+    """
     direction, length = call.args[:2]
     dim = call.arg(2, "dim", 0)
     axes = call.axes(direction)
     unify(axes[dim], call.axes(length)[dim], f"{call.name} meets it in two arrangements")
-    freeze(axes[dim], f"{call.name} is undefined where its entries are zero")
+    dirty = call.dirty(direction)
+    freeze(dirty, f"{call.name} sums over it where its entries are not zero")
+    if not call.spare(direction, dim):
+        freeze(axes[dim], f"{call.name} is undefined where its entries are zero")
     out, norm = call.outputs()
-    call.give(axes, call.dirty(direction, length), out)
-    call.give(call.axes(length), call.dirty(direction), norm)
+    call.give(axes, dirty | call.dirty(length), out)
+    call.give(call.axes(length), leaves(axes[dim]), norm)
 
 
 def pooling(call: Call) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from secateurs.measures.instruments.clock import Clock, Lap, Stopwatch, deciding, named
 from secateurs.measures.instruments.forward import device_of, inference, threads
@@ -132,8 +132,10 @@ def ratio(baseline: nn.Module, model: nn.Module, inputs: Inputs, pairs: Pairs | 
 
 
 def _copied(model: nn.Module) -> nn.Module:
+    held = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    computed = {id(tensor): tensor.detach() for tensor in held if not tensor.is_leaf}  # as the older weight norm holds
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, computed)
     except Exception as error:
         raise SecateursError(f"the baseline cannot be copied for the control: {error}") from error
 
