@@ -74,6 +74,120 @@ def test_pooling_passes_channels(pool: Callable[[Tensor], Tensor]) -> None:
     assert free(traced(lambda self, x: self.b(pool(self.a(x))), IMAGE, **layers)) == {"a.channels": 8}
 
 
+# ------------------------------------------------------------------------------------------ sums, norms, statistics
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 0.5, torch.inf])
+def test_a_norm_of_positive_order_does_not_see_zeros(order: float) -> None:
+    it = see(
+        lambda m, x: m.b(m.a(x) / (1 + torch.linalg.vector_norm(m.a(x), order, -1, keepdim=True))),
+        torch.randn(3, 4),
+        a=nn.Linear(4, 6),
+        b=nn.Linear(6, 2),
+    )
+    assert it.free("a.weight") == [6]
+    assert it.proven()
+
+
+@pytest.mark.parametrize("order", [0, -1, -torch.inf])
+def test_a_norm_of_another_order_does(order: float) -> None:
+    graph = hidden(lambda h: h / (1 + torch.linalg.vector_norm(h, order, -1, keepdim=True)))
+    assert not free(graph)
+
+
+def test_a_norm_over_one_dim_leaves_the_others_alone() -> None:
+    it = see(
+        lambda m, x: m.b(F.normalize(m.a(x).view(x.shape[0], -1, 4, 6), dim=1).cos().sum(1).flatten(1)),
+        torch.randn(3, 4),
+        a=nn.Linear(4, 5 * 4 * 6),
+        b=nn.Linear(24, 2),
+    )
+    assert [bool(frozen) for _, frozen in it.axis("a.weight")] == [True, False, False]
+
+
+def test_a_norm_of_what_is_not_zero_is_frozen() -> None:
+    assert not free(hidden(lambda h: h / h.exp().norm(dim=-1, keepdim=True)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h.mean(),
+        lambda h: h.var(),
+        lambda h: h.std(-1, keepdim=True),
+        lambda h: h.amin(-1, keepdim=True),
+        lambda h: h.max(-1, keepdim=True).values,
+        lambda h: h.prod(-1, keepdim=True),
+        lambda h: h.logsumexp(-1, keepdim=True),
+        lambda h: h.argmax(-1, keepdim=True),
+        lambda h: (h > 0).any(-1, keepdim=True),
+        lambda h: (h > 0).all(-1, keepdim=True),
+        lambda h: torch.var_mean(h, -1, keepdim=True)[0],
+        lambda h: h.log_softmax(-1),
+        lambda h: h.cumprod(-1),
+        lambda h: h.topk(6, -1).values,
+    ],
+)
+def test_a_statistic_names_its_operator(function: Callable[[Tensor], Tensor]) -> None:
+    (frozen,) = {dim.frozen for dim in hidden(lambda h: h * function(h)).dims.values() if dim.size == 6}
+    assert frozen is not None and frozen.startswith("a statistic is taken over it (aten.")
+
+
+def test_a_statistic_over_one_dim_leaves_the_others_alone() -> None:
+    it = see(
+        lambda m, x: m.b((m.a(x).view(x.shape[0], -1, 5) * m.a(x).view(x.shape[0], -1, 5).mean(1, True)).flatten(1)),
+        torch.randn(3, 4),
+        a=nn.Linear(4, 30),
+        b=nn.Linear(30, 2),
+    )
+    assert [bool(frozen) for _, frozen in it.axis("a.weight")] == [True, False]
+
+
+# ------------------------------------------------------------------------------------------------------------ norms
+
+SHIFTED = [nn.BatchNorm1d(5), nn.BatchNorm1d(5, affine=False), nn.GroupNorm(5, 5), nn.LayerNorm(5)]
+NOT_SHIFTED = [nn.GroupNorm(5, 5, affine=False), nn.LayerNorm(5, bias=False), nn.RMSNorm(5)]
+
+
+@pytest.mark.parametrize("norm", SHIFTED + NOT_SHIFTED, ids=str)
+def test_a_shift_fills_what_it_does_not_carry(norm: nn.Module) -> None:
+    """A norm over the last axis, and a sum over another: the shift is no zero where that one was removed."""
+    it = see(
+        lambda m, x: m.b(m.n(m.a(x).view(-1, 5)).view(x.shape[0], -1, 5).sum(1)),
+        torch.randn(3, 4),
+        a=nn.Linear(4, 30),
+        n=norm,
+        b=nn.Linear(5, 2),
+    )
+    assert bool(it.axis("a.weight")[0][1]) == (norm in SHIFTED)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.BatchNorm1d(6), nn.BatchNorm1d(6, affine=False), nn.GroupNorm(6, 6), nn.GroupNorm(3, 6, affine=False)],
+    ids=str,
+)
+def test_a_removed_channel_is_zero_after_its_norm(norm: nn.Module) -> None:
+    it = see(
+        lambda m, x: m.b(m.n(m.a(x)).sum(1)), torch.randn(3, 2, 5), a=nn.Conv1d(2, 6, 1), n=norm, b=nn.Linear(5, 2)
+    )
+    assert it.free("a.weight")
+    assert it.proven()
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(5, track_running_stats=False), nn.InstanceNorm1d(6)], ids=str)
+def test_statistics_of_the_batch_itself_freeze_what_they_are_taken_over(norm: nn.Module) -> None:
+    it = see(
+        lambda m, x: m.b(m.n(m.a(x).view(x.shape[0], 6, -1))),
+        torch.randn(3, 4),
+        a=nn.Linear(4, 30),
+        n=norm if isinstance(norm, nn.InstanceNorm1d) else nn.Sequential(Turned(), norm, Turned()),
+        b=nn.Linear(5, 2),
+    )
+    frozen = dict(it.axis("a.weight"))
+    assert str(frozen[5 if isinstance(norm, nn.InstanceNorm1d) else 6]).startswith("a statistic is taken over it")
+
+
 class Turned(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
