@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateurs.repair import Repair
-from secateurs.types import Plan, SecateursError
+from secateurs.types import Argument, Plan, Returns, SecateursError, Skip
 
 Metadata = Mapping[str, Any]
 
@@ -135,17 +135,27 @@ def unpack_plan(packed: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Plan:
     return Plan(keep)
 
 
-def pack_repairs(repairs: Iterable[Repair]) -> list[dict[str, Any]]:
+def pack_repairs(repairs: Iterable[Repair | Skip]) -> list[dict[str, Any]]:
     """As JSON takes them."""
     return [asdict(repair) for repair in repairs]
 
 
-def unpack_repairs(packed: Iterable[Mapping[str, Any]]) -> tuple[Repair, ...]:
+def unpack_repairs(packed: Iterable[Mapping[str, Any]]) -> tuple[Repair | Skip, ...]:
     """The repairs that ``pack_repairs`` packed."""
-    return tuple(
-        Repair(r["module"], r["attribute"], r["value"] if isinstance(r["value"], int) else tuple(r["value"]))
-        for r in packed
-    )
+    return tuple(_unpack_repair(repair) for repair in packed)
+
+
+def _unpack_repair(packed: Mapping[str, Any]) -> Repair | Skip:
+    if "returns" in packed:
+        return Skip(packed["module"], _unpack_returns(packed["returns"]))
+    value = packed["value"]
+    return Repair(packed["module"], packed["attribute"], value if isinstance(value, int) else tuple(value))
+
+
+def _unpack_returns(packed: Any) -> Returns:
+    if isinstance(packed, Mapping):
+        return Argument(packed["name"], packed["position"], packed["zero"])
+    return None if packed is None else tuple(map(_unpack_returns, packed))
 
 
 # ------------------------------------------------------------------------------------------------------------- files

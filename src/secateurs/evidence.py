@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateurs.types import Batch, Criterion, Facts, Group, Need, Rows, Scores, SecateursError, Task
+from secateurs.types import Batch, Criterion, Facts, Group, Member, Need, Rows, Scores, SecateursError, Task
 
 logger = logging.getLogger("secateurs.evidence")
 aten = torch.ops.aten
@@ -98,24 +98,26 @@ def _check_finite(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> Non
 
 
 def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], found: Facts) -> Tensor:
-    rows = []
+    """All units at once; layers, which have no tensor in common, one by one."""
+    by_unit: dict[int | None, list[Rows]] = {}
     for member in group.members:
         if member.scored:
-            weight = tensors[member.tensor]
-            gradient, norm = found.gradient.get(member.tensor), found.activation_norm.get(member.tensor)
-            rows.append(
-                Rows(
-                    member.cut(weight.detach()),
-                    None if gradient is None else member.cut(gradient),
-                    None if norm is None else member.cut(norm.expand(weight.shape)),
-                )
-            )
-    score = criterion(rows)
+            by_unit.setdefault(member.unit, []).append(_rows(member, tensors[member.tensor], found))
+    score = torch.cat([criterion(by_unit[unit]) for unit in sorted(by_unit, key=lambda unit: unit or 0)])
     if score.shape != (group.n_units,):
         raise SecateursError(f"{criterion} gave {group.name} scores of shape {tuple(score.shape)}, not one per unit")
     if score.isnan().any():
         raise SecateursError(f"{criterion} gave {group.name} scores that are not a number; look at its gradients")
     return score if score.dtype == torch.float64 else score.float()
+
+
+def _rows(member: Member, weight: Tensor, found: Facts) -> Rows:
+    gradient, norm = found.gradient.get(member.tensor), found.activation_norm.get(member.tensor)
+    return Rows(
+        member.cut(weight.detach()),
+        None if gradient is None else member.cut(gradient),
+        None if norm is None else member.cut(norm.expand(weight.shape)),
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- passes

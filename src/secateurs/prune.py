@@ -18,7 +18,7 @@ from secateurs.graph import Graph, trace
 from secateurs.recipe import Recipe
 from secateurs.repair import Repair, copied
 from secateurs.select import select
-from secateurs.types import Group, Inputs, Plan, Scores, SecateursError, Structure, Task
+from secateurs.types import Group, Inputs, Plan, Scores, SecateursError, Skip, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
 
@@ -30,7 +30,7 @@ class Pruned:
     Args:
         model: Physically smaller where the structure allows it; runs.
         plan: What stays, relative to the dense network.
-        repairs: The attributes that the smaller network needed changed.
+        repairs: The attributes that the smaller network needed changed, and the modules that it does not run.
         masked: The dense-shaped network with the same values and zeros elsewhere; pruning goes on from it.
         groups: The groups that the plan speaks of.
         sparsity: The fraction removed that was asked for.
@@ -38,7 +38,7 @@ class Pruned:
 
     model: nn.Module
     plan: Plan
-    repairs: tuple[Repair, ...]
+    repairs: tuple[Repair | Skip, ...]
     masked: nn.Module
     groups: tuple[Group, ...]
     sparsity: float

@@ -1,21 +1,23 @@
-"""What Python remembers of sizes, put right: module attributes that a physically smaller network needs changed.
+"""What a physically smaller network needs changed beside its tensors: attributes that hold sizes, modules not run.
 
 After tensors shrink, integers kept by modules (``num_heads``, ``groups``, ``normalized_shape``, fields of a config) are
-stale. A repair names one of them and its new value. It is found by surgery and applied again when an artifact is
-loaded, so it lives below both and knows nothing of graphs.
+stale. A repair names one of them and its new value; where a whole layer went, a module stands in for it that hands on
+what it is given. Both are found by surgery and applied again when an artifact is loaded, so they live below both and
+know nothing of graphs.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from secateurs.attention import narrow_
-from secateurs.types import SecateursError
+from secateurs.types import Argument, Returns, SecateursError, Skip
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,79 @@ class Repair:
     value: int | tuple[int, ...]
 
 
-def apply_repairs_(model: nn.Module, repairs: Iterable[Repair]) -> None:
-    """Set the repaired sizes, in order.
+class Skipped(nn.Module):
+    """Stands where a module was that is not run: no parameters, and next to no computing.
+
+    It returns, in the form of the output of the module that was there, arguments as they are or zeros of their shape.
+    Plain attributes of that module (numbers, strings), which others may read, are here too.
+
+    Args:
+        module: What was there.
+        returns: What to return.
+    """
+
+    def __init__(self, module: nn.Module, returns: Returns) -> None:
+        super().__init__()
+        self.returns = returns
+        for name, value in vars(module).items():
+            if not name.startswith("_") and name not in vars(self) and _is_plain(value):
+                setattr(self, name, value)
+        self.training = module.training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What stands in for the output."""
+        return _stand_in(self.returns, args, kwargs)
+
+    def extra_repr(self) -> str:
+        """What it returns."""
+        return _told(self.returns)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def _stand_in(returns: Returns, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    if returns is None:
+        return None
+    if isinstance(returns, tuple):
+        return tuple(_stand_in(item, args, kwargs) for item in returns)
+    given = kwargs[returns.name] if returns.name in kwargs else args[returns.position]
+    return torch.zeros_like(given) if returns.zero else given
+
+
+def _told(returns: Returns) -> str:
+    if isinstance(returns, tuple):
+        return f"({', '.join(map(_told, returns))})"
+    if isinstance(returns, Argument):
+        return f"zeros like {returns.name}" if returns.zero else returns.name
+    return "None"
+
+
+def skip_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
+    """Put a ``Skipped`` where a module is not run; the other repairs wait until the tensors have their new shapes.
+
+    Args:
+        model: Changed in place; what is skipped already stays as it is.
+        repairs: Those that are no ``Skip`` are passed over.
+
+    Raises:
+        SecateursError: The model has no such module.
+    """
+    for repair in repairs:
+        if isinstance(repair, Skip):
+            try:
+                module = model.get_submodule(repair.module)
+            except AttributeError as error:
+                raise _missing(repair.module, error) from error
+            if not isinstance(module, Skipped):
+                model.set_submodule(repair.module, Skipped(module, repair.returns))
+
+
+def apply_repairs_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
+    """Skip what is not run, and set the repaired sizes, in order.
 
     An object on the way of a dotted attribute (a config that many modules share) is copied for its module first, so
     that the others keep theirs. A list stays a list and a tuple a tuple, of the same class. An attention of torch's own
@@ -47,16 +120,20 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Repair]) -> None:
     Raises:
         SecateursError: The model has no such module or attribute.
     """
+    repairs = tuple(repairs)
+    skip_(model, repairs)
     for repair in repairs:
-        try:
-            module = model.get_submodule(repair.module)
-            _set(module, repair.attribute.split("."), repair.value)
-        except AttributeError as error:
-            where = ".".join(part for part in (repair.module, repair.attribute) if part)
-            raise SecateursError(
-                f"this network has no {where}: it is not the one the repairs were made for ({error})"
-            ) from error
+        if isinstance(repair, Repair):
+            try:
+                _set(model.get_submodule(repair.module), repair.attribute.split("."), repair.value)
+            except AttributeError as error:
+                where = ".".join(part for part in (repair.module, repair.attribute) if part)
+                raise _missing(where, error) from error
     narrow_(model)
+
+
+def _missing(where: str, error: Exception) -> SecateursError:
+    return SecateursError(f"this network has no {where}: it is not the one the repairs were made for ({error})")
 
 
 def copied(model: nn.Module) -> nn.Module:

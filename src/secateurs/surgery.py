@@ -13,19 +13,14 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from secateurs.graph import Graph
+from secateurs.graph.agreement import difference, in_single
 from secateurs.graph.attributes import candidates, mirrors, reads
+from secateurs.graph.numbering import renumbered
 from secateurs.graph.trace import forward, state
-from secateurs.repair import Repair, apply_repairs_, copied
-from secateurs.types import Group, Inputs, Plan, SecateursError
-
-TOLERANCE = 2e-5
-"""Largest accepted difference between masked and shrunk outputs, relative to the largest output, in single precision.
-
-Rounding stays some ten times below; a stale size that happens to run shows as more, even in a network not yet trained.
-"""
+from secateurs.repair import Repair, apply_repairs_, copied, skip_
+from secateurs.types import Group, Inputs, Plan, Residual, SecateursError, Skip
 
 Positions = Mapping[tuple[str, int], Tensor]
 """(tensor, axis) -> positions that stay, ascending."""
@@ -36,11 +31,20 @@ class UnprovenError(SecateursError):
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What a plan takes away: the positions that stay, the dims' new sizes, the modules that are not run."""
+
+    kept: Positions
+    sizes: Mapping[str, int]
+    skips: tuple[Skip, ...]
+
+
+@dataclass(frozen=True)
 class Shrunk:
-    """A physically smaller network, and the attributes that were changed to make it run."""
+    """A physically smaller network, the modules it does not run, and the attributes changed to make it run."""
 
     model: nn.Module
-    repairs: tuple[Repair, ...]
+    repairs: tuple[Repair | Skip, ...]
 
 
 def masks(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
@@ -74,7 +78,7 @@ def positions(model: nn.Module, groups: Iterable[Group], plan: Plan) -> Position
     dropped: dict[tuple[str, int], Tensor] = {}
     for group in groups:
         keep = plan.keep.get(group.name)
-        if keep is None or not group.removable or bool(keep.all()):
+        if keep is None or not group.dims or bool(keep.all()):
             continue
         for member in group.members:
             (axis,) = member.dims
@@ -85,12 +89,23 @@ def positions(model: nn.Module, groups: Iterable[Group], plan: Plan) -> Position
     return {key: (~gone).nonzero().flatten() for key, gone in dropped.items()}
 
 
+def dropped_residuals(groups: Iterable[Group], plan: Plan) -> list[Residual]:
+    """The layers that a plan skips."""
+    return [
+        residual
+        for group in groups
+        if group.residuals and group.name in plan.keep
+        for residual, stays in zip(group.residuals, plan.keep[group.name].tolist(), strict=True)
+        if not stays
+    ]
+
+
 def sizes_after(groups: Iterable[Group], plan: Plan, network: Graph) -> dict[str, int]:
     """The new size of every dim that a plan shortens."""
     out: dict[str, int] = {}
     for group in groups:
         keep = plan.keep.get(group.name)
-        if keep is not None and group.removable:
+        if keep is not None and group.dims:
             outer = prod(network.dims[dim].size for dim in group.dims[:-1])
             out[group.dims[-1]] = int(keep.sum()) // outer
     return out
@@ -111,44 +126,31 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
     """
     small = copied(model)
     mask_(small, groups, plan)
-    kept = positions(small, groups, plan)
-    if not kept:
+    cut = Cut(
+        positions(small, groups, plan),
+        sizes_after(groups, plan, network),
+        tuple(skip for residual in dropped_residuals(groups, plan) for skip in residual.skips),
+    )
+    if not cut.kept and not cut.skips:
         return Shrunk(small, ())
-    sizes = sizes_after(groups, plan, network)
-    trial, inputs = _in_single(small, example_inputs)
-    repairs = _shrink_(trial, kept, sizes, network, inputs)
+    trial, inputs = in_single(small, example_inputs)
+    repairs = _shrink_(trial, cut, network, inputs)
     if trial is not small:
-        _cut_(small, kept)
+        _cut_(small, cut.kept)
         apply_repairs_(small, repairs)
     return Shrunk(small, repairs)
 
 
-def _in_single(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
-    """A copy in single precision where the network computes in half, whose rounding would hide a stale size."""
-    if not any(_is_half(tensor) for _, tensor in state(model)):
-        return model, inputs
-    trial = copied(model).float()
-    single = tree_map(lambda x: x.float() if isinstance(x, Tensor) and _is_half(x) else x, inputs)
-    try:
-        forward(trial, single)
-    except Exception:  # a precision written into the network: it is proven in that one
-        return model, inputs
-    return trial, single
-
-
-def _is_half(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and torch.finfo(tensor.dtype).bits < 32
-
-
-def _shrink_(
-    model: nn.Module, kept: Positions, sizes: Mapping[str, int], network: Graph, inputs: Inputs
-) -> tuple[Repair, ...]:
+def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs) -> tuple[Repair | Skip, ...]:
     """Shrink a masked network in place; the repairs that a forward pass has proven."""
     with reads(model) as read:
         expected = forward(model, inputs)
-    _cut_(model, kept)
+    numbers = renumbered(model, cut.skips)
+    skip_(model, cut.skips)
+    _cut_(model, cut.kept)
+    network = network.without(skip.module for skip in cut.skips)
     problem = ""
-    for repairs in candidates(model, network, sizes, read):
+    for repairs in _tries(candidates(model, network, cut.sizes, read), numbers):
         undo = _snapshot(model, repairs)
         apply_repairs_(model, repairs)
         mirrored = mirrors(model)
@@ -156,15 +158,25 @@ def _shrink_(
         apply_repairs_(model, mirrored)
         problem = difference(model, inputs, expected)
         if not problem:
-            return (*repairs, *mirrored)
+            return (*cut.skips, *repairs, *mirrored)
         for (module, attribute), value in undo.items():
             setattr(model.get_submodule(module), attribute, value)
     raise UnprovenError(f"the shrunk network {problem}")
 
 
+def _tries(candidates: Iterator[list[Repair]], numbers: list[Repair]) -> Iterator[list[Repair]]:
+    """Every candidate, with the layers numbered anew first, then with the numbers that they had."""
+    for repairs in candidates:
+        yield [*repairs, *numbers]
+        if numbers:
+            yield repairs
+
+
 def _cut_(model: nn.Module, kept: Positions) -> None:
     tensors = dict(state(model))
     for (name, axis), stay in kept.items():
+        if name not in tensors:  # the whole layer went
+            continue
         tensor = tensors[name]
         tensor.grad = None
         tensor.data = tensor.data.index_select(axis, stay.to(tensor.device))
@@ -178,36 +190,6 @@ def _snapshot(model: nn.Module, repairs: Iterable[Repair]) -> dict[tuple[str, st
     return out
 
 
-def difference(model: nn.Module, inputs: Inputs, expected: Sequence[Tensor]) -> str:
-    """What is wrong with the outputs, in words; empty where they are ``expected``, as ``forward`` gives them."""
-    try:
-        got = forward(model, inputs)
-    except Exception as error:  # whatever a network of the user's raises on a size it does not expect
-        line = (str(error).strip().splitlines() or [""])[0]
-        return f"does not run: {type(error).__name__}: {line}"
-    numbers = any(_is_inexact(wanted) for wanted in expected)
-    for mine, wanted in zip(got, expected, strict=False):
-        if mine.shape != wanted.shape:
-            return f"returns shape {tuple(mine.shape)}, not {tuple(wanted.shape)}"
-        if not _is_inexact(wanted):  # a pick among near-equal numbers may change with their rounding
-            if not numbers and not torch.equal(mine, wanted):
-                return "picks other positions than the masked one"
-        elif not _close(mine, wanted):
-            return f"differs from the masked one by {float((mine - wanted).abs().max()):.2g}"
-    return "" if len(got) == len(expected) else "returns another number of tensors"
-
-
-def _is_inexact(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _close(mine: Tensor, wanted: Tensor) -> bool:
-    finite = wanted[wanted.isfinite()]
-    scale = float(finite.abs().max()) if finite.numel() else 1.0
-    tolerance = max(TOLERANCE, 8 * torch.finfo(wanted.dtype).eps)
-    return torch.allclose(mine, wanted, rtol=0.0, atol=tolerance * scale, equal_nan=True)
-
-
 def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: Plan) -> None:
     """Inverse of ``shrink``: place the small network's values back into the dense-shaped one, zero elsewhere."""
     kept = positions(model, groups, plan)
@@ -217,7 +199,9 @@ def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: 
             stay = [
                 kept.get((name, axis), torch.arange(size)).to(tensor.device) for axis, size in enumerate(tensor.shape)
             ]
-            if any((name, axis) in kept for axis in range(tensor.dim())):
+            if name not in values:  # the whole layer went
+                tensor.zero_()
+            elif any((name, axis) in kept for axis in range(tensor.dim())):
                 tensor.zero_()
                 tensor[torch.meshgrid(*stay, indexing="ij")] = values[name].to(tensor.dtype)
             else:
@@ -228,7 +212,10 @@ def small_masks(model: nn.Module, groups: Sequence[Group], plan: Plan) -> dict[s
     """The masks of single weights, in the shapes of the shrunk network."""
     kept = positions(model, groups, plan)
     out: dict[str, Tensor] = {}
+    gone = {tensor for residual in dropped_residuals(groups, plan) for tensor in residual.tensors}
     for name, mask in masks(model, [group for group in groups if not group.removable], plan).items():
+        if name in gone:
+            continue
         out[name] = mask
         for axis in range(mask.dim()):
             if (name, axis) in kept:
@@ -268,7 +255,7 @@ def _passing(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -
     if not found:
         return list(some)
     if len(some) == 1:
-        reasons[some[0].dims[-1]] = found
+        reasons[_key(some[0])] = found
         return []
     middle = len(some) // 2
     left, right = (_passing(half, problem, reasons) for half in (some[:middle], some[middle:]))
@@ -277,10 +264,14 @@ def _passing(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -
     for group in right:
         found = problem([*left, group])
         if found:
-            reasons[group.dims[-1]] = found
+            reasons[_key(group)] = found
         else:
             left.append(group)
     return left
+
+
+def _key(group: Group) -> str:
+    return group.dims[-1] if group.dims else group.name
 
 
 def _trials(groups: Iterable[Group]) -> Iterator[Plan]:

@@ -54,6 +54,7 @@ class Member:
         scored: Whether a criterion looks at it.
         zeroed: Whether a dropped unit is zero here before it is taken away; if not it keeps its values, as zeros would
             break the operator that reads them, and another member makes it zero.
+        unit: The one unit that the whole tensor belongs to, ``dims`` being empty; None: every unit has a part in it.
     """
 
     tensor: str
@@ -61,9 +62,15 @@ class Member:
     index: Tensor | None = None
     scored: bool = True
     zeroed: bool = True
+    unit: int | None = None
 
     def cut(self, tensor: Tensor) -> Tensor:
-        """Cut a tensor (or one that broadcasts like it) into rows, one per unit: ``(n_units, n_elements)``."""
+        """Cut a tensor (or one that broadcasts like it) into rows, one per unit: ``(n_units, n_elements)``.
+
+        A tensor that belongs to one unit is one row.
+        """
+        if self.unit is not None:
+            return tensor.reshape(1, -1)
         rest = [d for d in range(tensor.dim()) if d not in self.dims]
         flat = tensor.permute(*self.dims, *rest).flatten(0, len(self.dims) - 1)
         flat = flat.reshape(flat.shape[0], -1)
@@ -73,6 +80,8 @@ class Member:
 
     def mask(self, keep: Tensor, shape: Sequence[int]) -> Tensor:
         """Spread ``keep`` (bool, ``(n_units,)``) over a tensor of this shape; broadcastable, True where it stays."""
+        if self.unit is not None:
+            return keep[self.unit].reshape([1] * len(shape))
         sizes = [shape[d] for d in self.dims]
         flat = keep
         if self.index is not None:
@@ -81,6 +90,57 @@ class Member:
         order = sorted(range(len(self.dims)), key=lambda i: self.dims[i])
         spread = flat.reshape(sizes).permute(order)
         return spread.reshape([n if d in self.dims else 1 for d, n in enumerate(shape)])
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a module's forward that stands in for a tensor which the module would have computed.
+
+    Args:
+        name: Its name.
+        position: Its place among the arguments given by position.
+        zero: Zeros of its shape stand in, not itself.
+    """
+
+    name: str
+    position: int
+    zero: bool = False
+
+
+Returns = Argument | None | tuple["Returns", ...]
+"""What a skipped module returns, in the form of its output; None where nobody reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A module that is not run: it has no parameters, and hands on what it is given.
+
+    Args:
+        module: Qualified name.
+        returns: What it returns instead of its output.
+    """
+
+    module: str
+    returns: Returns
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """What can be skipped such that its input is left: the f of ``x + f(x)``, or a whole block (He et al. 2016).
+
+    Args:
+        name: Path of the module, or of the largest one, that computes it.
+        of: ``branch``: a single f; ``block``: all that one of several like modules in a row adds to what it is given.
+        chain: Name that it shares with those like it around which the same stream leads.
+        skips: The modules that are then not run.
+        tensors: Their parameters and buffers.
+    """
+
+    name: str
+    of: Literal["branch", "block"]
+    chain: str
+    skips: tuple[Skip, ...]
+    tensors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +154,10 @@ class Group:
         block: Units compete inside consecutive blocks of this many; the same number is kept in each. Per layer:
             ``n_units``; per row: the row's length; N:M: M; grouped-query heads: the heads of a group.
         dims: Names of the dims the units index, outermost first; empty where units are single weights, which are
-            zeroed but cannot be taken away.
+            zeroed but cannot be taken away, and where they are layers.
         multiple: What is kept of a block is a multiple of this, or the whole block.
         alike: Groups with the same word here, and blocks of one size, keep the same number in each; none where empty.
+        residuals: Where units are layers: unit i is ``residuals[i]``, and dropping it is skipping it.
     """
 
     name: str
@@ -106,11 +167,12 @@ class Group:
     dims: tuple[str, ...] = ()
     multiple: int = 1
     alike: str = ""
+    residuals: tuple[Residual, ...] = ()
 
     @property
     def removable(self) -> bool:
-        """Whether dropping units makes tensors smaller (else they are only zeroed)."""
-        return bool(self.dims)
+        """Whether dropping units takes tensors away, or makes them smaller (else they are only zeroed)."""
+        return bool(self.dims or self.residuals)
 
     @property
     def n_blocks(self) -> int:
@@ -142,6 +204,9 @@ class Network(Protocol):
 
     @property
     def weights(self) -> tuple[Weight, ...]: ...
+
+    @property
+    def residuals(self) -> tuple[Residual, ...]: ...
 
     def members(self, *dims: str) -> tuple[Member, ...]:
         """All tensor axes in which the units of the product of these dims (outermost first) live."""

@@ -13,7 +13,7 @@ from torch import nn
 from secateurs.archive import State, give_state_, read_state, read_tensors, unpack_plan, unpack_repairs
 from secateurs.deploy.build import Function
 from secateurs.deploy.manifest import PLAN, RECIPE, REPAIRS, WEIGHTS, read_build, read_manifest, verify
-from secateurs.repair import apply_repairs_
+from secateurs.repair import apply_repairs_, skip_
 from secateurs.types import Plan, SecateursError
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ def load(directory: str | Path, build: Callable[[], nn.Module] | None = None) ->
         raise SecateursError(f"build returned {type(model).__name__}, not a torch.nn.Module")
     tensors, about = read_tensors(directory / WEIGHTS)
     _check_shapes(model, about["dense_shapes"])
+    repairs = unpack_repairs(json.loads((directory / REPAIRS).read_text(encoding="utf-8")))
+    skip_(model, repairs)
     give_state_(model, State(tensors, about["ties"], frozenset(about["passing"])))
-    apply_repairs_(model, unpack_repairs(json.loads((directory / REPAIRS).read_text(encoding="utf-8"))))
+    apply_repairs_(model, repairs)
     return model.eval()
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateurs import surgery
 from secateurs.archive import give_state_, read_state
 from secateurs.deploy.build import Transformers
 from secateurs.deploy.save import aside, copy_files
+from secateurs.graph.agreement import difference
 from secateurs.graph.trace import forward, state
 from secateurs.types import Inputs, SecateursError
 
@@ -56,7 +56,7 @@ def save_pretrained(directory: str | Path, model: nn.Module, build: Transformers
         found.save_pretrained(partial)
         copy_files(build.files, partial)
         again = type(found).from_pretrained(partial, local_files_only=True)
-        problem = surgery.difference(again, example_inputs, forward(model.cpu(), example_inputs))
+        problem = difference(again, example_inputs, forward(model.cpu(), example_inputs))
         if problem:
             raise SecateursError(f"{directory} was not written: what transformers loads from it {problem}")
 
@@ -79,7 +79,7 @@ def fitted(model: nn.Module, build: Transformers, example_inputs: Inputs) -> nn.
         made = replace(build, config=config)()
         give_state_(made, read_state(model))
         made = made.to(next(model.parameters()).device).eval()
-        problem = surgery.difference(made, example_inputs, expected)
+        problem = difference(made, example_inputs, expected)
         if not problem:
             return made
     nearest = f"the network {problem}" if problem else search.nearest

@@ -8,6 +8,7 @@ from itertools import count, pairwise, takewhile
 
 from torch import Tensor, nn
 
+from secateurs.graph import residuals
 from secateurs.graph.axes import Axis, Node, factors, leaves, tag
 from secateurs.graph.network import Factors, Graph, Product, Sum
 from secateurs.graph.trace import Label, Trace, state
@@ -44,11 +45,12 @@ def build(model: nn.Module, trace: Trace) -> Graph:
         tensors={name: tuple(convert(axis) for axis in label.axes) for name, label in labels.items()},
         weights=tuple(trace.weights[name] for name in tensors if name in trace.weights),
         products=tuple(
-            Product(c.operator, tuple(convert(axis) for axis in c.axes), c.weight) for c in trace.contractions
+            Product(c.operator, tuple(convert(axis) for axis in c.axes), c.weight, c.module) for c in trace.contractions
         ),
         trainable=frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
         unknown=frozenset(trace.unknown),
         spared=frozenset(trace.spared),
+        residuals=residuals.find(trace.flow),
     )
 
 

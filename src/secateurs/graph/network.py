@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from secateurs.types import Counts, Dim, Group, Member, Price, Weight
+from secateurs.types import Counts, Dim, Group, Member, Price, Residual, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Sum:
 
 Factors = tuple["str | int | Sum", ...]
 """One tensor axis as a product, outermost first: names of dims, sizes of nameless ones, sums."""
+
+Key = int | str
 
 Sizes = Mapping[str, int]
 """Dim name -> size; a dim not named keeps its own."""
@@ -35,11 +37,13 @@ class Product:
         operator: The ATen operator.
         axes: All axes, those summed over included.
         weight: The parameter that takes part; None for a product of two activations.
+        module: The module whose forward computes it.
     """
 
     operator: str
     axes: tuple[Factors, ...]
     weight: str | None = None
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Graph:
         trainable: Names of the parameters (the other tensors are buffers).
         unknown: Operators met that have no rule.
         spared: (tensor, axis) along which a dropped unit keeps its values while it is masked.
+        residuals: What can be skipped such that its input is left.
     """
 
     dims: Mapping[str, Dim]
@@ -63,6 +68,7 @@ class Graph:
     trainable: frozenset[str] = frozenset()
     unknown: frozenset[str] = field(default_factory=frozenset)
     spared: frozenset[tuple[str, int]] = field(default_factory=frozenset)
+    residuals: tuple[Residual, ...] = ()
 
     def size(self, axis: Factors, sizes: Sizes | None = None) -> int:
         """Number of positions of an axis, after dims took these sizes."""
@@ -94,32 +100,45 @@ class Graph:
         if currency == "units":
             return Price.linear(groups, {group.name: 1.0 for group in groups})
         ours = {dim for group in groups for dim in group.dims}
-        weights = {member.tensor: group for group in groups if not group.removable for member in group.members}
+        owners: dict[Key, list[Group]] = {}
+        for group in groups:
+            for key in () if group.dims else dict.fromkeys(self._owned(group, currency)):
+                owners.setdefault(key, []).append(group)
         held = [
-            (axes, weights.get(weight or ""))
-            for axes, weight in self._volumes(currency)
-            if weight in weights or any(name in ours for axis in axes for name in named(axis))
+            (axes, owners.get(key, []))
+            for axes, key in self._volumes(currency)
+            if key in owners or any(name in ours for axis in axes for name in named(axis))
         ]
 
         def of(counts: Counts) -> float:
-            sizes = {group.dims[-1]: counts[group.name] for group in groups if group.removable}
-            return sum(self._volume(axes, sizes) * (counts[w.name] / w.block if w else 1.0) for axes, w in held)
+            sizes = {group.dims[-1]: counts[group.name] for group in groups if group.dims}
+            return sum(self._volume(axes, sizes) * prod(counts[w.name] / w.block for w in ws) for axes, ws in held)
 
         return Price({group.name: self._unit_cost(group, currency) for group in groups}, of)
 
-    def _volumes(self, currency: str) -> list[tuple[tuple[Factors, ...], str | None]]:
+    def _volumes(self, currency: str) -> list[tuple[tuple[Factors, ...], Key]]:
+        """What costs, and what it is known by: the number of a product, the name of a parameter."""
         if currency == "macs":
-            return [(product.axes, product.weight) for product in self.products]
+            return [(product.axes, i) for i, product in enumerate(self.products)]
         return [(self.tensors[name], name) for name in self.trainable]
+
+    def _owned(self, group: Group, currency: str) -> Iterator[Key]:
+        """What costs less in proportion to the units that go: all of a layer, the products of a weight."""
+        names = {member.tensor for member in group.members}
+        skipped = _under(skip.module for residual in group.residuals for skip in residual.skips)
+        if currency != "macs":
+            yield from names
+            return
+        for i, product in enumerate(self.products):
+            if skipped(product.module) if group.residuals else product.weight in names:
+                yield i
 
     def _unit_cost(self, group: Group, currency: str) -> float:
         if group.dims:
             outer = prod(self.dims[dim].size for dim in group.dims[:-1])
             return self.saving(group.dims[-1], currency) / outer
-        names = {member.tensor for member in group.members}
-        return (
-            sum(self._volume(axes, {}) for axes, weight in self._volumes(currency) if weight in names) / group.n_units
-        )
+        owned = set(self._owned(group, currency))
+        return sum(self._volume(axes, {}) for axes, key in self._volumes(currency) if key in owned) / group.n_units
 
     def saving(self, dim: str, currency: str) -> int:
         """What one position less of a dim saves, in ``macs`` or ``parameters``."""
@@ -204,6 +223,26 @@ class Graph:
         """The same network with these dims frozen (name -> reason)."""
         dims = {n: replace(dim, frozen=reasons[n]) if n in reasons else dim for n, dim in self.dims.items()}
         return replace(self, dims=dims)
+
+    def without(self, modules: Iterable[str]) -> Graph:
+        """The same network where these modules are not run: their tensors and products are gone."""
+        skipped = _under(modules)
+        tensors = {name: axes for name, axes in self.tensors.items() if not skipped(name)}
+        products = tuple(product for product in self.products if not skipped(product.module))
+        return replace(self, tensors=tensors, products=products, trainable=self.trainable & tensors.keys())
+
+
+def _under(modules: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a name is one of these modules, or of something in one of them."""
+    gone = frozenset(modules)
+    return lambda name: any(path in gone for path in ancestry(name))
+
+
+def ancestry(name: str) -> Iterator[str]:
+    """A dotted name and what it lies in, innermost first."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 def named(axis: Factors) -> Iterator[str]:

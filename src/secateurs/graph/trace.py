@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of
+from secateurs.graph.flow import Flow
 from secateurs.types import Inputs, SecateursError, Weight
 
 
@@ -53,6 +54,7 @@ class Contraction:
     operator: str
     axes: tuple[Axis, ...]
     weight: str | None
+    module: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Trace:
     unknown: set[str] = field(default_factory=set)
     spared: dict[tuple[str, int], Axis] = field(default_factory=dict)
     readers: dict[str, set[str]] = field(default_factory=dict)
+    flow: Flow = field(default_factory=Flow)
 
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor; one never seen was made outside the network's own arithmetic."""
@@ -157,7 +160,8 @@ class Call:
 
     def contract(self, *axes: Axis, weight: str | None = None) -> None:
         """Count the multiply-accumulates of a contraction over these axes."""
-        self.trace.contractions.append(Contraction(self.name, axes, weight))
+        self.trace.contractions.append(Contraction(self.name, axes, weight, self.trace.flow.module))
+        self.trace.flow.has_product = True
 
     def give_unknown(self, reason: str) -> None:
         """Freeze what enters; what leaves is new and frozen."""
@@ -191,6 +195,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rule(call)
         for origin in filter(None, map(call.origin, call.inputs())):
             self.trace.readers.setdefault(origin.name, set()).add(call.name)
+        self.trace.flow.add(func, args, call.inputs(), call.outputs())
         return out
 
 
@@ -250,6 +255,7 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     for name, tensor in state(model):
         trace.labels[tensor] = Label(tuple((Node(n),) for n in tensor.shape), fixed=True)
         trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
+        trace.flow.stored[name] = trace.flow.value(tensor)
 
     def mark(x: Any) -> Any:
         if isinstance(x, Tensor):
@@ -260,12 +266,13 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the whole layer
     try:
-        with Tracer(trace, rules):
+        with trace.flow.watching(model, lambda tensor: trace.label(tensor).axes), Tracer(trace, rules):
             outputs = forward(model, tree_map(mark, inputs))
             if not outputs:
                 raise SecateursError(
                     "the model returns no tensor; return one, or a dict, a tuple or a dataclass that holds some"
                 )
+            trace.flow.results = frozenset(map(trace.flow.value, outputs))
             for out in outputs:
                 for axis in trace.label(out).axes:
                     freeze(axis, "an output of the model")

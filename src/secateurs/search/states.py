@@ -22,7 +22,7 @@ from secateurs.archive import (
     write_tensors,
 )
 from secateurs.prune import Pruned
-from secateurs.repair import apply_repairs_, copied
+from secateurs.repair import apply_repairs_, copied, skip_
 from secateurs.search.journal import unwritten
 from secateurs.surgery import scatter_
 from secateurs.types import Group, Plan, SecateursError
@@ -81,6 +81,7 @@ def restore(path: Path, model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
             f"{path} holds no pruned network ({error!r}): search again in another directory"
         ) from error
     small, masked = copied(model), copied(model)
+    skip_(small, repairs)
     give_state_(small, state)
     apply_repairs_(small, repairs)
     scatter_(masked, small, groups, plan)

@@ -134,8 +134,8 @@ def _check_groups(structure: Structure, groups: Sequence[Group], tensors: Mappin
         require(whole, f"{structure}: {group.name} has {group.n_units} units in blocks of {group.block}")
         require(any(m.scored for m in group.members), f"{structure}: nothing of {group.name} can be scored")
         for member in group.members:
-            rows = len(member.cut(tensors[member.tensor]))
-            require(rows == group.n_units, f"{structure}: {member.tensor} has {rows} rows, {group.name} other units")
+            rows, wanted = len(member.cut(tensors[member.tensor])), group.n_units if member.unit is None else 1
+            require(rows == wanted, f"{structure}: {member.tensor} has {rows} rows, {group.name} other units")
 
 
 def _random_plan(groups: Sequence[Group], share: float, seed: int) -> Plan:

@@ -1,0 +1,192 @@
+"""The flow of values through a forward pass: which operator reads what others made, and which module runs it.
+
+A tensor that is written in place holds another value from then on, and so do all that share its memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from secateurs.graph.axes import Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operator call.
+
+    Args:
+        operator: The ATen operator.
+        module: The module whose forward calls it.
+        reads: The values that it reads, in order.
+        makes: The values that it makes.
+        is_product: Whether it multiplies and sums.
+    """
+
+    operator: str
+    module: str
+    reads: tuple[int, ...]
+    makes: tuple[int, ...]
+    is_product: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a module is given, or gives.
+
+    Args:
+        value: What it holds, where it is a tensor.
+        axes: Its axes, where it is a tensor.
+        name: Of an argument: its name.
+        position: Of an argument: its place among those given by position.
+    """
+
+    value: int | None
+    axes: tuple[Axis, ...] = ()
+    name: str = ""
+    position: int = -1
+
+
+Output = Passed | None | tuple["Output", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One call of a module: its arguments, and its output; ``clear`` where that is tensors, tuples and None alone."""
+
+    arguments: tuple[Passed, ...]
+    output: Output
+    clear: bool
+
+
+@dataclass
+class Flow:
+    """All operator calls of a forward pass, and all calls of modules.
+
+    Args:
+        steps: In order.
+        visits: Module name -> its calls.
+        kinds: Module name -> its class.
+        stored: Parameter or buffer name -> its value at the start.
+        axes: Value -> the axes of a tensor that a module is given or gives.
+        results: The values that the network returns.
+        module: The module that is running.
+        has_product: Whether the operator that is being labelled multiplies and sums.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)
+    kinds: dict[str, type] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
+    axes: dict[int, tuple[Axis, ...]] = field(default_factory=dict)
+    results: frozenset[int] = frozenset()
+    module: str = ""
+    has_product: bool = False
+    _values: MutableMapping[Tensor, int] = field(default_factory=WeakTensorKeyDictionary)
+    _written: dict[int, int] = field(default_factory=dict)
+    _last: int = 0
+
+    def value(self, tensor: Tensor) -> int:
+        """The number of what a tensor holds now."""
+        if tensor not in self._values:
+            self._values[tensor] = self._fresh()
+        return max(self._values[tensor], self._written.get(_memory(tensor), 0))
+
+    def _fresh(self) -> int:
+        self._last += 1
+        return self._last
+
+    def add(self, func: Any, args: tuple[Any, ...], inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+        """Write an operator call down, after it ran."""
+        reads = tuple(dict.fromkeys(self.value(tensor) for tensor in inputs))
+        changed = [x for x, a in zip(args, func._schema.arguments, strict=False) if isinstance(x, Tensor) and _out(a)]
+        for tensor in changed:
+            self._written[_memory(tensor)] = self._values[tensor] = self._fresh()
+        made = [out for out in outputs if not any(out is tensor for tensor in changed)]
+        for tensor in made:
+            self._values[tensor] = self._fresh()
+        makes = tuple(self._values[tensor] for tensor in (*changed, *made))
+        self.steps.append(Step(str(func.overloadpacket), self.module, reads, makes, self.has_product))
+        self.has_product = False
+
+    @contextmanager
+    def watching(self, model: nn.Module, axes: Callable[[Tensor], tuple[Axis, ...]]) -> Iterator[None]:
+        """While open, follows which module is running, and notes what each is given and gives."""
+        running: list[tuple[str, list[tuple[Any, Passed]]]] = []
+
+        def passed(thing: Any, name: str = "", position: int = -1) -> Passed:
+            if isinstance(thing, Tensor):
+                value = self.value(thing)
+                self.axes[value] = axes(thing)
+                return Passed(value, self.axes[value], name, position)
+            return Passed(None, (), name, position)
+
+        def enter(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+                given = [(thing, passed(thing, *where)) for thing, where in _named(module, args, kwargs)]
+                running.append((self.module, given))
+                self.module = name
+
+            return hook
+
+        def leave(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+            name = self.module
+            self.module, given = running.pop()
+            output, clear = _output(out, given, passed)
+            self.visits.setdefault(name, []).append(Visit(tuple(p for _, p in given), output, clear))
+
+        handles = []
+        for name, module in model.named_modules():
+            self.kinds[name] = type(module)
+            handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
+            handles.append(module.register_forward_hook(leave, with_kwargs=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _out(argument: Any) -> bool:
+    """Whether an operator writes an argument in place."""
+    return argument.alias_info is not None and bool(argument.alias_info.is_write)
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # a tensor that holds no memory of its own
+        return id(tensor)
+
+
+def _named(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[Any, tuple[str, int]]]:
+    """Every argument of a call with its name and position."""
+    try:
+        names = list(inspect.signature(module.forward).parameters)
+    except (TypeError, ValueError):  # a function of the interpreter's own
+        names = []
+    for i, thing in enumerate(args):
+        yield thing, (names[i] if i < len(names) else str(i), i)
+    for name, thing in kwargs.items():
+        yield thing, (name, names.index(name) if name in names else -1)
+
+
+def _output(out: Any, given: list[tuple[Any, Passed]], passed: Callable[[Any], Passed]) -> tuple[Output, bool]:
+    """The form of an output, and whether it is made of tensors, tuples, None, and arguments handed on."""
+    if out is None:
+        return None, True
+    handed_on = next((argument for thing, argument in given if thing is out), None)
+    if handed_on is not None:
+        return handed_on, True
+    if type(out) is tuple:
+        items = [_output(item, given, passed) for item in out]
+        return tuple(item for item, _ in items), all(clear for _, clear in items)
+    return passed(out), isinstance(out, Tensor)
