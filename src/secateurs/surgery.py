@@ -241,7 +241,8 @@ def provable(
             return f"Python holds its size out of reach: {error}"
         return ""
 
-    passed = {group.name for group in _passing([g for g in groups if g.removable], problem, reasons)}
+    by_kind = ([g for g in groups if g.dims], [g for g in groups if g.residuals])  # a layer that went proves no dim
+    passed = {group.name for some in by_kind for group in _passing(some, problem, reasons)}
     return tuple(group for group in groups if not group.removable or group.name in passed), reasons
 
 

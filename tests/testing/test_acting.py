@@ -56,12 +56,27 @@ class Words(nn.Module):
         return y
 
 
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.down(self.up(self.norm(x)).relu())
+        return y
+
+
 def networks() -> list[tuple[nn.Module, Inputs]]:
     torch.manual_seed(0)
     model = Images().train()
     for _ in range(3):
         model(torch.randn(8, 4, 6, 6))
-    return [(model, (torch.randn(2, 4, 6, 6),)), (Words(), (torch.randint(0, 9, (2, 5)),))]
+    deep = nn.Sequential(nn.Linear(4, 8), *(Residual() for _ in range(3)), nn.Linear(8, 4))
+    return [
+        (model, (torch.randn(2, 4, 6, 6),)),
+        (Words(), (torch.randint(0, 9, (2, 5)),)),
+        (deep, (torch.randn(2, 4),)),
+    ]
 
 
 SPECS = [
