@@ -113,6 +113,15 @@ def test_inspect_for_a_person() -> None:
         assert text in shown
 
 
+def test_inspect_draws(directory: Path) -> None:
+    shown = _run("inspect net_cli.py:build --shape 1x1x4x4 --dot dims.dot --html dims.html").stdout
+    assert "Drawn in dims.dot" in shown and "Drawn in dims.html" in shown
+    assert '"2. 3"' in (directory / "dims.dot").read_text(encoding="utf-8")
+    assert "net_cli.py:build: 243 parameters" in (directory / "dims.html").read_text(encoding="utf-8")
+    again = CliRunner().invoke(main, ["inspect", "no_such.py:build", "--dot", "dims.dot"], prog_name="secateurs")
+    assert again.exit_code == 2 and "dims.dot exists" in again.stderr
+
+
 def test_measure_for_a_person() -> None:
     assert "peak memory" in _run("measure net_cli.py:build --task net_cli.py:task").stdout
 

@@ -19,6 +19,23 @@ def test_costs_of_an_mlp_by_hand() -> None:
     assert found.unknown == ()
 
 
+def test_modules_stand_in_order_of_execution() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Linear(7, 3), nn.Linear(5, 7)
+            self.both = nn.MultiheadAttention(7, 1)  # it reads its own child's weight without calling it
+            self.norm = nn.BatchNorm1d(7, affine=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.norm(self.first(x))[:, None]
+            return self.last(self.both(y, y, y)[0])
+
+    model = Backwards()
+    assert inspect(model, (torch.randn(2, 5),)).modules == ("first", "norm", "both", "both.out_proj", "last")
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
 def test_frozen_dims_say_why() -> None:
     found = inspect(nn.Linear(4, 2), (torch.randn(1, 4),))
     assert found.costs

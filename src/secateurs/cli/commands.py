@@ -14,6 +14,7 @@ from secateurs.cli.options import (
     PREFER,
     batch_option,
     build_option,
+    drawing_options,
     json_option,
     optional_task_options,
     seed_option,
@@ -92,24 +93,27 @@ def prune(model: str, weights: str | None, as_json: bool, **given: Any) -> None:
 @optional_task_options
 @click.option("--shape", metavar="SHAPE", help="Shape of the input, e.g. 1x3x32x32; several separated by commas.")
 @click.option("--carriers", is_flag=True, help="Name every tensor axis that carries a dim.")
+@drawing_options
 @build_option
 @json_option
-def inspect(model: str, shape: str | None, carriers: bool, build: str | None, as_json: bool, **given: Any) -> None:
+def inspect(model: str, shape: str | None, carriers: bool, as_json: bool, **given: Any) -> None:
     """Show the dims of MODEL: name, size, who carries them, what each costs, what is frozen and why."""
     with shown():
         from secateurs.archive import plain
         from secateurs.job.inspecting import inspect_named
-        from secateurs.report import dims
+        from secateurs.report import dims, drawing
         from secateurs.report.numbers import number
 
+        build, drawings = given.pop("build"), drawing.wanted(given.pop("dot"), given.pop("html"))
         found = inspect_named(model, shape, _task(given), (build,) if build else ())
-    parameters, macs = number(found.parameters, "parameters"), number(found.macs, "MAC")
-    total = f"{model}: {parameters} parameters, {macs} on the example inputs"
+        parameters, macs = number(found.parameters, "parameters"), number(found.macs, "MAC")
+        total = f"{model}: {parameters} parameters, {macs} on the example inputs"
+        drawn = [f"Drawn in {drawing.write(it, model, total, found)}" for it in drawings]
     unknown = (
         [f"operators without a rule, which freeze what they touch: {', '.join(found.unknown)}"] if found.unknown else []
     )
     tables = (dims.prunable(found.costs, every_carrier=carriers), dims.frozen(found.costs))
-    show({"model": model, **plain(found)}, as_json, total, *tables, *unknown)
+    show({"model": model, **plain(found)}, as_json, total, *tables, *unknown, *drawn)
 
 
 @main.command(short_help="Make the dense model of a pretrained one.")

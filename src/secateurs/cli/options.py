@@ -52,6 +52,17 @@ def optional_task_options(command: Command) -> Command:
     return command
 
 
+def drawing_options(command: Command) -> Command:
+    """``--dot`` and ``--html``.
+
+    Args:
+        command: The command to decorate.
+    """
+    dot = click.option("--dot", metavar="FILE", help="Draw the dims and who carries them, for Graphviz.")
+    html = click.option("--html", metavar="FILE", help="Draw them as a page for a browser, with a table to search.")
+    return dot(html(command))
+
+
 def text_fields(given: dict[str, Any]) -> dict[str, Any]:
     """Take the options of a task of texts out of a command's arguments, as fields of ``TextData``.
 

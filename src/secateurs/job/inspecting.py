@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -41,12 +42,14 @@ class Inspection:
         macs: Of one forward pass on the example inputs.
         parameters: Of the whole network, tied ones once.
         unknown: Operators the tracer has no rule for; what they touch is frozen.
+        modules: Paths of the modules that hold tensors, in order of execution.
     """
 
     costs: tuple[Cost, ...]
     macs: int
     parameters: int
     unknown: tuple[str, ...]
+    modules: tuple[str, ...]
 
 
 def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
@@ -59,7 +62,8 @@ def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
     Raises:
         SecateursError: The forward pass fails on these inputs.
     """
-    graph = trace(model, example_inputs)
+    with _noting_modules(model) as modules:
+        graph = trace(model, example_inputs)
     macs, parameters = graph.macs(), graph.parameters()
     costs = tuple(
         Cost(
@@ -71,7 +75,30 @@ def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
         )
         for name, dim in graph.dims.items()
     )
-    return Inspection(costs, macs, parameters, tuple(sorted(graph.unknown)))
+    return Inspection(costs, macs, parameters, tuple(sorted(graph.unknown)), tuple(modules))
+
+
+@contextmanager
+def _noting_modules(model: nn.Module) -> Iterator[list[str]]:
+    """The modules that hold tensors as they are called; in the end those never called follow the one before them."""
+    found: dict[str, None] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: found.setdefault(name)))
+    order: list[str] = []
+    try:
+        yield order
+    finally:
+        for hook in hooks:
+            hook.remove()
+    called = {name: place for place, name in enumerate(found)}
+    holders: list[tuple[int, str]] = []
+    last = -1
+    for name, module in model.named_modules():
+        last = called.get(name, last)
+        if any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
+            holders.append((last, name))
+    order.extend(name for _, name in sorted(holders, key=lambda holder: holder[0]))
 
 
 def inspect_named(

@@ -1,0 +1,50 @@
+"""Why a dim cannot shrink, in words for whoever wants to know what to do about it."""
+
+from __future__ import annotations
+
+import re
+
+_WORDS: tuple[tuple[str, str], ...] = (
+    ("an input of the model", "whoever calls the network gives tensors of this size"),
+    ("an output of the model", "whoever calls the network is given tensors of this size"),
+    ("a kernel position", "it says where in a window a weight stands, not which feature it is"),
+    ("a spatial position", "it is a place in the image or signal, as many as the input has"),
+    ("a position of the sequence", "it is a place in the text or signal, as many as the input has"),
+    ("a space to work in", "an operator keeps notes of its own there"),
+    ("a padding of constant width", "the code adds a fixed number of positions to it"),
+    ("a statistic is taken over it", "a mean, a variance or a maximum would be another with fewer positions"),
+    ("the scale of the attention follows its size", "scores are divided by its root, unless the code gives the scale"),
+    ("its positions are picked by data", "numbers in the input or in a table say which position is read"),
+    ("one of its positions is picked by number", "the code names a position, which must stay where it is"),
+    ("its positions are counted", "the count enters the result"),
+    ("its values are made in the forward pass", "the code writes numbers of this size that no parameter follows"),
+    ("its positions are the parts of complex numbers", "a real and an imaginary part, which belong together"),
+    ("its positions are (taken apart|told apart|stacked)", "each has a meaning of its own"),
+    ("sequences are packed by their lengths", "how long each sequence is says where things lie"),
+    ("data decide", "what takes part depends on the input"),
+    (".* has no rule", "the tracer does not know this operator, so it changes nothing that goes through it"),
+    (".*groups cut across it", "the groups of the operator do not fall together with the parts that it is made of"),
+    (".*cuts (across )?it", "a new shape divides it elsewhere than where it is put together"),
+    (".* in two arrangements", "the same positions are met in two orders, and one plan cannot fit both"),
+    (".*where its entries are not zero", "what is removed would still add to the result"),
+    (".*is undefined where its entries are zero", "a removed position would be divided by, or its logarithm taken"),
+    (".*(reorders|rearranges) its positions", "what stands where afterwards depends on how many there are"),
+    (".*tells its positions apart", "each has a meaning of its own"),
+    ("no parameter carries it", "there is no weight that would get smaller"),
+    ("integers index it", "a table of whole numbers carries it, such as position numbers"),
+    ("no operator that can shrink it reads it", "the traced inputs do not reach it"),
+    ("it multiplies itself along one axis", "one axis holds every pair of its positions"),
+    ("Python holds its size out of reach", "the code keeps its size where a repair did not find it"),
+)
+
+
+def explained(reason: str) -> str:
+    """A reason, with what it means where that is known.
+
+    Args:
+        reason: As ``Dim.frozen`` has it.
+    """
+    for begins, words in _WORDS:
+        if re.match(begins, reason):
+            return f"{reason}: {words}"
+    return reason
