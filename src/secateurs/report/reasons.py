@@ -12,6 +12,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("a position of the sequence", "it is a place in the text or signal, as many as the input has"),
     ("a space to work in", "an operator keeps notes of its own there"),
     ("a padding of constant width", "the code adds a fixed number of positions to it"),
+    ("a constant width of it is cut off", "the code takes a fixed number of positions away from it"),
     ("a statistic is taken over it", "a mean, a variance or a maximum would be another with fewer positions"),
     ("the scale of the attention follows its size", "scores are divided by its root, unless the code gives the scale"),
     ("its positions are picked by data", "numbers in the input or in a table say which position is read"),
@@ -34,6 +35,9 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("integers index it", "a table of whole numbers carries it, such as position numbers"),
     ("no operator that can shrink it reads it", "the traced inputs do not reach it"),
     ("it multiplies itself along one axis", "one axis holds every pair of its positions"),
+    ("its positions are the numbers of an affine map", "each has a meaning of its own"),
+    ("random numbers are drawn for its positions", "with fewer positions other numbers would be drawn"),
+    (r"aten\.", "what the operator does depends on its positions in a way that is not followed"),
     ("Python holds its size out of reach", "the code keeps its size where a repair did not find it"),
 )
 
