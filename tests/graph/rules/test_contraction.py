@@ -327,3 +327,17 @@ def test_spectral_norm_divides_by_what_zeros_do_not_change() -> None:
     it = see(lambda m, x: m.b(torch.relu(m.a(x))), torch.randn(3, 4), a=layer, b=nn.Linear(6, 2))
     assert it.free("b.weight", 1) == [6]
     assert it.proven()
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_triangular_systems_side_by_side(unit: bool) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        k, v = heads(self.k(x), 4), heads(self.v(x), 4)
+        system = (k @ k.mT).tril(-1) + (torch.eye(x.shape[1]) if self.plus else 0)
+        solved = torch.linalg.solve_triangular(system, v, upper=False, unitriangular=unit)
+        return self.o(solved.transpose(1, 2).flatten(2))
+
+    it = see(forward, TOKENS, k=nn.Linear(6, 20), v=nn.Linear(6, 12), o=nn.Linear(12, 5), plus=int(unit))
+    assert it.free("o.weight", 1) == ([4, 3] if unit else [3])
+    assert not it.graph.unknown
+    assert ("undefined" in str(it.axis("k.weight"))) != unit

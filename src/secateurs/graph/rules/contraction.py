@@ -151,6 +151,24 @@ def grouped(call: Call) -> None:
     call.give([m, n], mine | (call.dirty(matrices) & frozenset(leaves(n))) | both)
 
 
+def solve(call: Call) -> None:
+    """Triangular systems side by side: ``a x = b`` for every matrix of a batch."""
+    a, b = call.args[:2]
+    (*batch, rows, columns), axes = call.axes(a), call.axes(b)
+    if call.out.shape != b.shape or a.dim() != b.dim():
+        call.give_unknown(f"{call.name} of this layout has no rule")
+        return
+    for mine, other in zip(batch, axes, strict=False):
+        if size_of(mine) == size_of(other):
+            unify(mine, other, f"{call.name} meets it in two arrangements")
+    for axis in (rows, columns, axes[-2 if call.kwargs.get("left", True) else -1]):
+        freeze(axis, f"a system is solved along it ({call.name})")
+    if not call.kwargs.get("unitriangular", False):
+        whole = frozenset(leaf for axis in batch for leaf in leaves(axis)) - call.dirty(a)
+        freeze(whole, f"{call.name} is undefined where its entries are zero")
+    call.give(axes, call.dirty(b))
+
+
 def aligned(call: Call) -> None:
     """The fused kernel of the same: rows in memory begin at multiples of 16 bytes, 8 numbers of half precision."""
     for tensor in call.args[:2]:
@@ -245,7 +263,7 @@ def _shared_heads(call: Call, queries: Axis, keys: Axis) -> Axis:
 
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {"aten._grouped_mm": aligned, "transformers.grouped_mm_fallback": grouped}
+    {"aten._grouped_mm": aligned, "transformers.grouped_mm_fallback": grouped, "aten.linalg_solve_triangular": solve}
     | {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot")}
     | {f"aten.{name}": convolution for name in ("convolution", "_convolution")}
     | {"aten._trilinear": trilinear, "aten._cdist_forward": distance, "aten._euclidean_dist": distance}
