@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
-from graph.rules.tracing import Between
+from graph.rules.tracing import Between, see
 from secateurs.graph.flow import Flow, Passed
 from secateurs.graph.rules import rule_for
 from secateurs.graph.trace import Trace, run
@@ -66,3 +70,65 @@ def test_no_hook_is_left() -> None:
     model = Between(lambda self, x: self.a(x), a=nn.Linear(3, 3))
     flow_of(model, torch.randn(2, 3))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+# ------------------------------------------------------------------------------------------------ what is dropped
+
+
+def branch(m: Any, x: Tensor) -> Tensor:
+    if bool(m.a(x).amax() > 0):
+        x = -x
+    out: Tensor = m.b(m.a(x))
+    return out
+
+
+def written(m: Any, x: Tensor, read: bool = True) -> Tensor:
+    kept = torch.zeros(3, 7)
+    view = kept[:, :1]
+    h = m.a(x)
+    kept[:, 0] = h.mean(1)
+    out: Tensor = m.b(h) + (view.sum() if read else 0)
+    return out
+
+
+def stored(m: Any, x: Tensor) -> Tensor:
+    h = m.a(x)
+    m.seen.copy_(h.mean(1))
+    out: Tensor = m.b(h)
+    return out
+
+
+def dropped(m: Any, x: Tensor) -> Tensor:
+    h = m.a(x)
+    h.mean(1).exp_().add_(2.0)
+    out: Tensor = m.b(h)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("forward", "free"),
+    [
+        (dropped, True),
+        (lambda m, x: written(m, x, read=False), True),
+        (written, False),
+        (stored, False),
+        (branch, False),
+        (lambda m, x: m.b(m.a(x)) + m.a(x).mean(1, keepdim=True), False),
+    ],
+)
+def test_a_statistic_counts_where_something_comes_of_it(forward: Callable[..., Tensor], free: bool) -> None:
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2), seen=nn.Parameter(torch.zeros(3)))
+    assert ("statistic" in it.reason("a.weight")) != free
+    assert bool(it.proven()) == free
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_attention_weights_that_nobody_takes_leave_the_heads_free(wanted: bool) -> None:
+    def forward(m: Any, x: Tensor) -> tuple[Tensor, ...]:
+        x = m.a(x)
+        out, weights = m.h(x, x, x)
+        return (m.b(out), weights) if wanted else (m.b(out),)
+
+    attention = nn.MultiheadAttention(12, 4, batch_first=True)
+    it = see(forward, torch.randn(2, 5, 4), a=nn.Linear(4, 12), h=attention, b=nn.Linear(12, 2))
+    assert (4 in it.free("h.out_proj.weight", 1)) != wanted

@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateurs.graph.axes import Axis
+
+LOOKED_AT = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+"""What torch says of operators whose numbers, or whose number of results, Python may look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Flow:
         stored: Parameter or buffer name -> its value at the start.
         axes: Value -> the axes of a tensor that a module is given or gives.
         results: The values that the network returns.
+        seen: The values that Python may look at on the way, or that outlive the pass in the network's own tensors.
         module: The module that is running.
         has_product: Whether the operator that is being labelled multiplies and sums.
     """
@@ -86,6 +91,7 @@ class Flow:
     stored: dict[str, int] = field(default_factory=dict)
     axes: dict[int, tuple[Axis, ...]] = field(default_factory=dict)
     results: frozenset[int] = frozenset()
+    seen: set[int] = field(default_factory=set)
     module: str = ""
     has_product: bool = False
     _values: MutableMapping[Tensor, int] = field(default_factory=WeakTensorKeyDictionary)
@@ -106,14 +112,31 @@ class Flow:
         """Write an operator call down, after it ran."""
         reads = tuple(dict.fromkeys(self.value(tensor) for tensor in inputs))
         changed = [x for x, a in zip(args, func._schema.arguments, strict=False) if isinstance(x, Tensor) and _out(a)]
+        lasting = self.seen.union(self.stored.values()) if changed else ()
+        lasts = [self.value(tensor) in lasting for tensor in changed]
         for tensor in changed:
             self._written[_memory(tensor)] = self._values[tensor] = self._fresh()
         made = [out for out in outputs if not any(out is tensor for tensor in changed)]
         for tensor in made:
             self._values[tensor] = self._fresh()
         makes = tuple(self._values[tensor] for tensor in (*changed, *made))
+        if not makes or LOOKED_AT & set(func.tags):
+            self.seen.update(reads)
+        self.seen.update(value for value, is_lasting in zip(makes, lasts, strict=False) if is_lasting)
         self.steps.append(Step(str(func.overloadpacket), self.module, reads, makes, self.has_product))
         self.has_product = False
+
+    def used(self) -> frozenset[int]:
+        """The steps that the results, or what was seen on the way, come from, by their place."""
+        makers = {value: i for i, step in enumerate(self.steps) for value in step.makes}
+        left = [*self.results, *self.seen]
+        found: set[int] = set()
+        while left:
+            at = makers.get(left.pop())
+            if at is not None and at not in found:
+                found.add(at)
+                left += self.steps[at].reads
+        return frozenset(found)
 
     @contextmanager
     def watching(self, model: nn.Module, axes: Callable[[Tensor], tuple[Axis, ...]]) -> Iterator[None]:

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of
+from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of, tag
 from secateurs.graph.flow import Flow
 from secateurs.types import Inputs, SecateursError, Weight
 
@@ -80,6 +80,7 @@ class Trace:
     spared: dict[tuple[str, int], Axis] = field(default_factory=dict)
     readers: dict[str, set[str]] = field(default_factory=dict)
     flow: Flow = field(default_factory=Flow)
+    claims: list[tuple[int, Axis, str]] = field(default_factory=list)
 
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor; one never seen was made outside the network's own arithmetic."""
@@ -124,6 +125,10 @@ class Call:
     def origin(self, tensor: Tensor) -> Origin | None:
         """The parameter that a tensor is a transposed view of, if it is one."""
         return self.trace.origins.get(tensor)
+
+    def claim(self, axis: Axis, reason: str) -> None:
+        """Freeze an axis over which a statistic is taken, if in the end the results come from it."""
+        self.trace.claims.append((len(self.trace.flow.steps), axis, reason))
 
     def spare(self, tensor: Tensor, dim: int) -> bool:
         """Let removed positions of a parameter keep their values while masked; False for what is no parameter.
@@ -273,6 +278,10 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
                     "the model returns no tensor; return one, or a dict, a tuple or a dataclass that holds some"
                 )
             trace.flow.results = frozenset(map(trace.flow.value, outputs))
+            used = trace.flow.used()
+            for axis, reason in ((axis, reason) for step, axis, reason in trace.claims if step in used):
+                freeze(axis, reason)
+                tag(axis, "statistic")
             for out in outputs:
                 for axis in trace.label(out).axes:
                     freeze(axis, "an output of the model")

@@ -58,8 +58,7 @@ def statistic(call: Call) -> None:
     source = call.inputs()[0]
     dims = _dims(call, source)
     for d in dims:
-        freeze(call.axes(source)[d], f"{STATISTIC} ({call.name})")
-        tag(call.axes(source)[d], "statistic")
+        call.claim(call.axes(source)[d], f"{STATISTIC} ({call.name})")
     _give_reduced(call, source, dims, keeps_zero="exp" not in call.name and "arg" not in call.name)
 
 
