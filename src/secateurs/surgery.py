@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from secateurs.graph import Graph
 from secateurs.graph.agreement import difference, in_single
+from secateurs.graph.attempts import Progress
 from secateurs.graph.attributes import candidates, mirrors, reads
 from secateurs.graph.numbering import renumbered
 from secateurs.graph.trace import forward, state
@@ -143,25 +144,27 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
 
 def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs) -> tuple[Repair | Skip, ...]:
     """Shrink a masked network in place; the repairs that a forward pass has proven."""
-    with reads(model) as read:
+    progress = Progress()
+    with reads(model) as read, progress.recording():
         expected = forward(model, inputs)
     numbers = renumbered(model, cut.skips)
     skip_(model, cut.skips)
     _cut_(model, cut.kept)
     network = network.without(skip.module for skip in cut.skips)
-    problem = ""
-    for repairs in _tries(candidates(model, network, cut.sizes, read), numbers):
+    problems: list[tuple[tuple[int, int], str]] = []
+    for repairs in _tries(candidates(model, network, cut.sizes, read, progress), numbers):
         undo = _snapshot(model, repairs)
         apply_repairs_(model, repairs)
-        mirrored = mirrors(model)
-        undo = {**_snapshot(model, mirrored), **undo}
+        undo = {**_snapshot(model, mirrored := mirrors(model)), **undo}
         apply_repairs_(model, mirrored)
-        problem = difference(model, inputs, expected)
+        with progress.following():
+            problem = difference(model, inputs, expected)
         if not problem:
             return (*cut.skips, *repairs, *mirrored)
+        problems.append((progress.reached, problem))
         for (module, attribute), value in undo.items():
             setattr(model.get_submodule(module), attribute, value)
-    raise UnprovenError(f"the shrunk network {problem}")
+    raise UnprovenError(f"the shrunk network {max(problems, key=lambda found: found[0])[1]}")
 
 
 def _tries(candidates: Iterator[list[Repair]], numbers: list[Repair]) -> Iterator[list[Repair]]:

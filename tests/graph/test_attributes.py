@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from networks import groups_of, trained_
 from secateurs.graph import trace
-from secateurs.graph.attributes import Attribute, _least_deviating, mirrors, reads
+from secateurs.graph.attributes import mirrors, reads
 from secateurs.graph.trace import forward
 from secateurs.repair import Repair
 from secateurs.surgery import shrink
@@ -267,10 +267,3 @@ def test_a_size_read_by_no_forward_pass_follows_where_there_is_no_doubt() -> Non
     small, repairs = shrunk(trained_(Remembering()), (torch.randn(2, 4),), {"up.neurons": [0, 1]})
     assert (small.width, small.counter) == (4, 7)
     assert Repair("", "width", 4) in repairs
-
-
-def test_attempts_deviate_least_first() -> None:
-    choices = [[{Attribute("", name, None, 0): i} for i in range(3)] for name in "abc"]
-    found = [tuple(next(iter(way.values())) for way in ways) for ways in _least_deviating(choices)]
-    assert found[0] == (0, 0, 0) and len(set(found)) == 27
-    assert [sum(picks) for picks in found] == sorted(sum(picks) for picks in found)

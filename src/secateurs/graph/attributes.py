@@ -2,21 +2,20 @@
 
 A module's integers are looked up among the sizes, partial products and segments of the axes that it or its children
 carry. Where one old size has several new ones, each is a choice; like modules share a choice, so there are few. Whoever
-shrinks the network tries the choices in turn, the nearest tensor's first, until a forward pass proves one right.
+shrinks the network tries the choices, the nearest tensor's first, until a forward pass proves one right.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
+from secateurs.graph.attempts import Progress, attempts
 from secateurs.graph.network import Factors, Graph, Sizes, Sum
 from secateurs.repair import Repair
 
@@ -41,8 +40,6 @@ GEOMETRY = frozenset({"kernel_size", "stride", "padding", "output_padding", "dil
 ATTENTION = frozenset({"embed_dim", "kdim", "vdim", "num_heads"})
 """Attributes of torch's attention that follow from its tensors and the width of a head."""
 
-MOST_TRIES = 200
-
 Key = tuple[str, ...]
 """Where a size was found: tensor relative to the module, axis, first and last factor."""
 
@@ -60,7 +57,9 @@ class Attribute:
     value: int
 
 
-def candidates(model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]]) -> Iterator[list[Repair]]:
+def candidates(
+    model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]], progress: Progress
+) -> Iterator[list[Repair]]:
     """Sets of repairs to try on a shrunk model, most likely first; ``mirrors`` completes each.
 
     Args:
@@ -68,24 +67,14 @@ def candidates(model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[i
         network: As traced before.
         sizes: New sizes of the dims that shrank.
         read: ``(id of an object, attribute)`` that a forward pass reads, see ``reads``.
+        progress: How far the last one went.
     """
     fixed, open_choices = _choices(model, network, sizes, read)
-    for chosen in islice(_least_deviating(open_choices), MOST_TRIES):
+    for chosen in attempts(open_choices, progress):
         values = {**fixed}
         for assignment in chosen:
             values.update(assignment)
         yield list(_repairs(model, values))
-
-
-def _least_deviating(choices: list[list[dict[Attribute, int]]]) -> Iterator[list[dict[Attribute, int]]]:
-    """Every combination of the choices, those first that deviate least from the first way of each."""
-    queue = deque([((0,) * len(choices), 0)])
-    while queue:
-        picks, at = queue.popleft()
-        yield [ways[i] for ways, i in zip(choices, picks, strict=True)]
-        for j in range(at, len(choices)):
-            if picks[j] + 1 < len(choices[j]):
-                queue.append(((*picks[:j], picks[j] + 1, *picks[j + 1 :]), j))
 
 
 def _choices(

@@ -1,0 +1,141 @@
+"""Which of several choices to try next: one change at a time, keeping what gets a forward pass further.
+
+A pass with a wrong size raises, or goes astray, near the module that keeps the size. So choices need not be tried in
+every combination: how far a pass went beside the pass that is wanted tells which of two choices is the better one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import combinations, islice, product
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from secateurs.graph.trace import results
+
+MOST_TRIES = 200
+
+AGREEMENT = 1e-3
+"""Largest relative difference of the sums of two tensors that count as equal on the way."""
+
+Way = TypeVar("Way")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is kept of a module's first output: shape, sum, and sum of magnitudes; and which module it was."""
+
+    module: int
+    shape: tuple[int, ...]
+    total: float
+    magnitude: float
+
+    def agrees(self, other: Mark) -> bool:
+        """Whether the outputs may be the same; of other shapes it is not known, as dims that shrank are in them."""
+        if self.shape != other.shape or self.magnitude != self.magnitude:
+            return True
+        return abs(self.total - other.total) <= AGREEMENT * self.magnitude
+
+
+@dataclass
+class Progress:
+    """How far a pass goes beside an earlier one: modules left in agreement, and operators since the last of them."""
+
+    wanted: list[Mark] = field(default_factory=list)
+    reached: tuple[int, int] = (0, 0)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """The pass inside is the one that is wanted."""
+        with _leaving(self.wanted.append):
+            yield
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Note how far the pass inside goes, whether it raises or not."""
+        self.reached = (0, 0)
+        astray = False
+
+        def left(mark: Mark) -> None:
+            nonlocal astray
+            rest = enumerate(self.wanted[self.reached[0] :], start=self.reached[0])
+            at = next((i for i, wanted in rest if wanted.module == mark.module), None)  # layers between may be gone
+            astray = astray or at is None or not self.wanted[at].agrees(mark)
+            if at is not None and not astray:
+                self.reached = (at + 1, 0)
+
+        def ran() -> None:
+            if not astray:
+                self.reached = (self.reached[0], self.reached[1] + 1)
+
+        with _Counting(ran), _leaving(left):
+            yield
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, ran: Callable[[], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ran = ran
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.ran()
+        return out
+
+
+@contextmanager
+def _leaving(told: Callable[[Mark], None]) -> Iterator[None]:
+    """While open, tell of every module's output as it is left."""
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        first = next(results(output), None)
+        if first is not None:
+            told(_mark(module, first))
+
+    handle = torch.nn.modules.module.register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _mark(module: nn.Module, tensor: Tensor) -> Mark:
+    if tensor.is_meta or not tensor.is_floating_point():
+        return Mark(id(module), tuple(tensor.shape), 0.0, 0.0)
+    return Mark(id(module), tuple(tensor.shape), float(tensor.sum()), float(tensor.abs().sum()))
+
+
+def attempts(choices: Sequence[Sequence[Way]], progress: Progress) -> Iterator[list[Way]]:
+    """One way of each choice, until the caller has found it right; ``progress`` says how far the last one went.
+
+    First the first way of each; then one change at a time, kept where a pass got further; at last two changes at once.
+    """
+    for picks in islice(_searched([len(ways) for ways in choices], progress), MOST_TRIES):
+        yield [ways[i] for ways, i in zip(choices, picks, strict=True)]
+
+
+def _searched(counts: Sequence[int], progress: Progress) -> Iterator[tuple[int, ...]]:
+    best = (0,) * len(counts)
+    yield best
+    tried, furthest, moved = {best}, progress.reached, True
+    while moved:
+        moved = False
+        for at, other in ((at, other) for at, count in enumerate(counts) for other in range(count)):
+            picks = (*best[:at], other, *best[at + 1 :])
+            if picks in tried:
+                continue
+            tried.add(picks)
+            yield picks
+            if progress.reached > furthest:
+                best, furthest, moved = picks, progress.reached, True
+    for i, j in combinations(range(len(counts)), 2):
+        for steps in product(range(1, counts[i]), range(1, counts[j])):
+            changed = dict(zip((i, j), steps, strict=True))
+            picks = tuple((pick + changed.get(at, 0)) % counts[at] for at, pick in enumerate(best))
+            if picks not in tried:
+                yield picks
