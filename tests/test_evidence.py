@@ -112,6 +112,25 @@ def test_norms_of_batched_weights() -> None:
     assert torch.allclose(found["shared"].expand(4, 2), hidden.norm(dim=0)[:, None].expand(4, 2), atol=1e-5)
 
 
+class Experts(nn.Module):
+    """Rows in stretches, each times a matrix of its own; the last row is nobody's."""
+
+    ENDS = torch.tensor([2, 2, 5], dtype=torch.int32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.grouped_mm(x, self.weight.mT, offs=self.ENDS)[:5]
+
+
+def test_norms_of_experts_are_of_their_own_rows() -> None:
+    model, x = Experts(), torch.randn(6, 8)
+    expected = torch.stack([x[:2].norm(dim=0), torch.zeros(8), x[2:5].norm(dim=0)])
+    assert torch.allclose(norms(model, x)["weight"].expand(3, 4, 8), expected[:, None].expand(3, 4, 8), atol=1e-5)
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ from secateurs.types import Batch, Criterion, Facts, Group, Member, Need, Rows, 
 
 logger = logging.getLogger("secateurs.evidence")
 aten = torch.ops.aten
+GROUPED = ("aten._grouped_mm", "transformers.grouped_mm_fallback")
 
 
 def facts(model: nn.Module, task: Task, needs: frozenset[Need], batches: int) -> Iterator[Facts]:
@@ -210,6 +211,8 @@ class _InputNorms(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
             self._product(args[1], args[2])
         elif packet is aten.convolution:
             self._convolution(out, args)
+        elif str(packet) in GROUPED:
+            self._grouped(args[0], args[1], args[2] if len(args) > 2 else (kwargs or {})["offs"])
         return out
 
     def _owner(self, tensor: Tensor) -> nn.Parameter | None:
@@ -226,6 +229,14 @@ class _InputNorms(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
             self._add(owner, right, _squares(left).sum(-2).unsqueeze(-1))
         elif (owner := self._owner(left)) is not None:
             self._add(owner, left, _squares(right).sum(-1).unsqueeze(-2))
+
+    def _grouped(self, rows: Tensor, matrices: Tensor, ends: Tensor) -> None:
+        """Rows in stretches that end there, each times a matrix of its own."""
+        if rows.dim() == 2 and (owner := self._owner(matrices)) is not None:
+            taken = _squares(rows[: int(ends[-1])])
+            which = torch.searchsorted(ends, torch.arange(len(taken), device=ends.device), right=True)
+            sums = taken.new_zeros(len(matrices), taken.shape[1]).index_add_(0, which, taken)
+            self._add(owner, matrices, sums.unsqueeze(-1))
 
     def _convolution(self, out: Tensor, args: tuple[Any, ...]) -> None:
         """The derivative by the weight of the sum of the outputs, at squared inputs: the sum of squares at each tap.

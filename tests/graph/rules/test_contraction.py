@@ -277,6 +277,10 @@ def test_experts_in_one_tensor_share_their_hidden_units_which_go_by_eights() -> 
     assert it.role("down", 2) == ["neurons"]
     assert it.reason("down") == "data decide which of it works"
     assert it.graph.macs() == 6 * 8 * 48 + 6 * 24 * 16 + 6 * 16 * 2
+    assert [(w.name, w.outputs, w.inputs) for w in it.graph.weights[:2]] == [
+        ("up", (0, 1), (2,)),
+        ("down", (0, 1), (2,)),
+    ]
     assert it.proven()
 
 

@@ -145,7 +145,7 @@ def grouped(call: Call) -> None:
     freeze(which, "data decide which of it works")
     sum_over(call, rows, k, matrices, inputs)
     _tag_product(call, rows, matrices, ())
-    call.contract(m, k, n)
+    call.contract(m, k, n, weight=note_weight(call, matrices, (0, 2), (1,)))
     both = call.dirty(rows) & call.dirty(matrices)
     mine = call.dirty(rows) & frozenset(leaves(m))
     call.give([m, n], mine | (call.dirty(matrices) & frozenset(leaves(n))) | both)
