@@ -16,6 +16,7 @@ from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from graph.rules.tracing import trace_checked
 from networks import groups_of, trained_
@@ -322,6 +323,139 @@ class Mixed(Step):
         return out.transpose(1, 2) if self.kind == "einsum" else out
 
 
+class Depthwise(Step):
+    """Each channel by itself, then forwards and back by a transposed convolution."""
+
+    def __init__(self, n: int, width: int) -> None:
+        super().__init__(width)
+        self.depthwise = nn.Conv1d(n, n, 3, padding=1, groups=n)
+        self.back = nn.ConvTranspose1d(n, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.back(F.silu(self.depthwise(x.transpose(1, 2)))).transpose(1, 2)
+        return out
+
+
+class Shuffled(Step):
+    """A grouped convolution, whose channels change places between the groups."""
+
+    def __init__(self, n: int, width: int, groups: int) -> None:
+        super().__init__(width * groups)
+        self.groups = groups
+        self.conv = nn.Conv1d(n, width * groups, 1)
+        self.grouped = nn.Conv1d(width * groups, width * groups, 1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.grouped(torch.cos(self.conv(x.transpose(1, 2))))
+        out: Tensor = y.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2).transpose(1, 2)
+        return out
+
+
+class Excited(Step):
+    """Gated by a squeezed mean over time (squeeze and excitation)."""
+
+    def __init__(self, n: int, width: int) -> None:
+        super().__init__(n)
+        self.down, self.up = nn.Linear(n, width), nn.Linear(width, n)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean(1, keepdim=True)))))
+
+
+class Recurrent(Step):
+    """Torch's own, one way or both."""
+
+    def __init__(self, n: int, width: int, kind: str, both: bool) -> None:
+        super().__init__(2 * width if both else width)
+        layer = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[kind]
+        self.layer = layer(n, width, batch_first=True, bidirectional=both)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)[0]
+        return out
+
+
+class TorchAttention(Step):
+    """Torch's own; queries from one place, keys and values from another."""
+
+    def __init__(self, n: int, heads: int) -> None:
+        super().__init__(3 * heads)
+        self.queries, self.memory = nn.Linear(n, 3 * heads), nn.Linear(n, 3 * heads)
+        self.attention = nn.MultiheadAttention(3 * heads, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = torch.tanh(self.memory(x))
+        out: Tensor = self.attention(self.queries(x), memory, memory, need_weights=False)[0]
+        return out
+
+
+class Placed(Step):
+    """Attention that knows positions: turned by halves or by pairs, or by a slope of each head's own."""
+
+    def __init__(self, n: int, heads: int, kind: str) -> None:
+        super().__init__(n)
+        self.heads, self.head_dim, self.kind = heads, 4, kind
+        self.qkv, self.out = nn.Linear(n, 3 * heads * self.head_dim), nn.Linear(heads * self.head_dim, n)
+        self.slopes = nn.Parameter(torch.ones(heads))
+        self.register_buffer("frequencies", torch.tensor([1.0, 0.3]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        places = torch.arange(length, dtype=x.dtype)
+        if self.kind != "slopes":
+            q, k = self.turned(q, places), self.turned(k, places)
+        scores = q @ k.transpose(2, 3) * 0.4
+        if self.kind == "slopes":
+            scores = scores - self.slopes[:, None, None] * (places[:, None] - places).abs()
+        out: Tensor = self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, -1))
+        return x + out
+
+    def turned(self, x: Tensor, places: Tensor) -> Tensor:
+        angles = places[:, None] * self.frequencies
+        if self.kind == "halves":
+            first, second = x.chunk(2, -1)
+            both = torch.cat([angles, angles], -1)
+            return x * both.cos() + torch.cat([-second, first], -1) * both.sin()
+        even, odd = x[..., ::2], x[..., 1::2]
+        pairs = (even * angles.cos() - odd * angles.sin(), even * angles.sin() + odd * angles.cos())
+        return torch.stack(pairs, -1).flatten(-2)
+
+
+class Experts(Step):
+    """A router weighs experts in a list, or picks one for each position."""
+
+    def __init__(self, n: int, width: int, picked: bool) -> None:
+        super().__init__(n)
+        self.picked = picked
+        self.router = nn.Linear(n, 3)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(n, width), nn.SiLU(), nn.Linear(width, n)) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.router(x).softmax(-1)
+        if not self.picked:
+            return x + sum(weights[..., i, None] * expert(x) for i, expert in enumerate(self.experts))
+        out = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            batch, place = torch.where(weights.argmax(-1) == i)
+            out[batch, place] = expert(x[batch, place]) * weights[batch, place, i, None]
+        return x + out
+
+
+class Normed(Step):
+    """A layer whose weight is computed from a length and a direction."""
+
+    def __init__(self, n: int, width: int) -> None:
+        super().__init__(width)
+        self.layer = parametrizations.weight_norm(nn.Linear(n, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out
+
+
 def _divisor(n: int) -> int:
     return next((d for d in (3, 2, 5) if n % d == 0), 1)
 
@@ -359,6 +493,14 @@ BUILDERS: dict[str, Builder] = {
     "convolution": lambda draw, n: Convolution(n, draw(WIDTHS), draw(st.booleans())),
     "twice": lambda draw, n: Twice(n),
     "reordered": lambda draw, n: Reordered(n, draw(one_of(["flip", "index", "no rule"]))),
+    "depthwise": lambda draw, n: Depthwise(n, draw(WIDTHS)),
+    "shuffled": lambda draw, n: Shuffled(n, draw(WIDTHS), draw(st.integers(2, 3))),
+    "excited": lambda draw, n: Excited(n, draw(WIDTHS)),
+    "recurrent": lambda draw, n: Recurrent(n, draw(WIDTHS), draw(one_of(["lstm", "gru", "rnn"])), draw(st.booleans())),
+    "torch attention": lambda draw, n: TorchAttention(n, draw(st.integers(1, 3))),
+    "placed": lambda draw, n: Placed(n, draw(st.integers(1, 3)), draw(one_of(["halves", "pairs", "slopes"]))),
+    "experts": lambda draw, n: Experts(n, draw(WIDTHS), draw(st.booleans())),
+    "normed": lambda draw, n: Normed(n, draw(WIDTHS)),
     "mixed": lambda draw, n: Mixed(n, draw(WIDTHS), draw(one_of(Mixed.KINDS))),
 }
 
@@ -398,7 +540,8 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return nn.Sequential(nn.Linear(INPUTS, n), body, nn.Linear(body.width, OUTPUTS))
 
 
-def check(model: nn.Module, data: st.DataObject) -> None:
+def check(model: nn.Module, data: st.DataObject) -> dict[str, int]:
+    """Whether a network is pruned rightly; what there was to prune."""
     torch.manual_seed(0)
     trained_(model).double()
     inputs = (torch.randn(2, 5, INPUTS, dtype=torch.float64),)
@@ -414,7 +557,7 @@ def check(model: nn.Module, data: st.DataObject) -> None:
         small = surgery.shrink(model, groups, plan, graph, inputs).model
     except SecateursError as error:
         note(f"refused: {error}")
-        return
+        return {"refused": 1}
     masked = copy.deepcopy(model)
     surgery.mask_(masked, groups, plan)
     fresh = (torch.randn(3, 7, INPUTS, dtype=torch.float64),)
@@ -422,6 +565,12 @@ def check(model: nn.Module, data: st.DataObject) -> None:
     assume(bool(wanted.isfinite().all()))
     assert torch.allclose(mine, wanted, rtol=0, atol=1e-9 * float(wanted.abs().max()))
     assert sum(p.numel() for p in small.parameters()) == graph.parameters(surgery.sizes_after(groups, plan, graph))
+    return {
+        "shrunk": int(plan.sparsity != 0),
+        "free dims": len(groups),
+        "frozen dims": sum(dim.frozen is not None for dim in graph.dims.values()),
+        "frozen by the proof": len(reasons),
+    }
 
 
 @settings(max_examples=60)

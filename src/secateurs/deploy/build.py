@@ -71,7 +71,7 @@ class Transformers:
         made = _transformers_class(self.architecture)
         if self.attention is not None and self.attention not in ATTENTIONS:
             raise SecateursError(f"attention {self.attention!r} is none of {', '.join(sorted(ATTENTIONS))}")
-        fields = {name: value for name, value in self.config.items() if "attn_implementation" not in name}
+        fields = {name: _read(value) for name, value in self.config.items() if "attn_implementation" not in name}
         chosen = {"attn_implementation": self.attention} if self.attention else {}
         model: nn.Module = made(made.config_class.from_dict(fields, **chosen))
         return model
@@ -84,6 +84,15 @@ def companions(directory: str | Path) -> tuple[Path, ...]:
         directory: Of a transformers model, or an artifact.
     """
     return tuple(sorted({f for name in TOKENIZER_FILES for f in Path(directory).glob(name) if f.is_file()}))
+
+
+def _read(value: Any) -> Any:
+    """A value of a config, in which transformers writes what JSON lacks as ``{"__float__": "Infinity"}``."""
+    if isinstance(value, list):
+        return [_read(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return float(value["__float__"]) if set(value) == {"__float__"} else {k: _read(v) for k, v in value.items()}
 
 
 def _transformers_class(name: str) -> Any:
