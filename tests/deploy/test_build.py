@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,15 @@ def test_the_embedded_networks_are_ours(name: str) -> None:
 )
 def test_only_builders_that_come_with_secateurs_are_ours(target: str) -> None:
     assert not Function(target).ours
+
+
+def test_numbers_that_json_lacks_come_back() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_heads": 4, "head_dim": 8, "n_groups": 1, "num_hidden_layers": 1, "vocab_size": 11}
+    model = transformers.Mamba2Model(transformers.Mamba2Config(state_size=4, time_step_limit=(0.0, math.inf), **sizes))
+    written = json.dumps(Transformers.of(model).config, allow_nan=False)
+    made = Transformers("Mamba2Model", json.loads(written))()
+    assert tuple(made.config.time_step_limit) == (0.0, math.inf)
 
 
 def test_transformers_class_and_config() -> None:

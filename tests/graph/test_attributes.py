@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from networks import groups_of, trained_
 from secateurs.graph import trace
@@ -267,3 +268,15 @@ def test_a_size_read_by_no_forward_pass_follows_where_there_is_no_doubt() -> Non
     small, repairs = shrunk(trained_(Remembering()), (torch.randn(2, 4),), {"up.neurons": [0, 1]})
     assert (small.width, small.counter) == (4, 7)
     assert Repair("", "width", 4) in repairs
+
+
+def test_a_weight_that_is_computed_may_fail_on_a_repair_on_trial() -> None:
+    """Torch counts the two tensors of a weight norm by a number of its own, which equals the sizes here."""
+    layer = parametrizations.weight_norm(nn.Linear(2, 2))
+    model = trained_(nn.Sequential(nn.Linear(3, 2), layer, nn.Linear(2, 3)))
+    inputs = (torch.randn(5, 3),)
+    graph = trace(model, inputs)
+    groups = groups_of(graph)
+    assert groups
+    small = shrink(model, groups, Plan({group.name: torch.tensor([True, False]) for group in groups}), graph, inputs)
+    assert small.model[1].parametrizations.weight.ntensors == 2

@@ -224,7 +224,7 @@ def _mirrored(module: nn.Module) -> dict[str, int]:
         packed = module.in_proj_weight is not None
         keys, values = (width, width) if packed else (module.k_proj_weight.shape[1], module.v_proj_weight.shape[1])
         return {"embed_dim": width, "kdim": keys, "vdim": values, "num_heads": inner // module.head_dim}
-    weight = getattr(module, "weight", None)
+    weight = _weight(module)
     weight = weight if isinstance(weight, Tensor) else getattr(module, "running_mean", None)
     if not isinstance(weight, Tensor):
         return {}
@@ -234,6 +234,14 @@ def _mirrored(module: nn.Module) -> dict[str, int]:
         here, there = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
         sizes |= {here: rows, there: columns * module.groups}
     return sizes
+
+
+def _weight(module: nn.Module) -> Any:
+    """Its weight; None where that is computed, and a repair on trial is wrong for what computes it."""
+    try:
+        return getattr(module, "weight", None)
+    except Exception:  # whatever a parametrization raises
+        return None
 
 
 @contextmanager
