@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def ours(name: str, ratio: float, directory: Path, tell: Tell) -> None:
     start = time.process_time()
     network = trace(dense, inputs)
     tell(traced=True, trace_seconds=time.process_time() - start, unknown=sorted(network.unknown))
-    tell(heads=_heads(network, {}), heads_stay=_frozen_heads(network))
+    tell(heads=_heads(network, {}), heads_stay=_frozen(network, HEADS), frozen=_frozen(network, ()))
     pruned = prune(dense, _task(inputs), Recipe.from_dict(RECIPE), ratio, network=network)
     tell(seconds=time.process_time() - start, removed=removed(dense, pruned.model), stays=stays.lines)
     tell(heads=_heads(network, _sizes(pruned, network)))
@@ -91,9 +92,11 @@ def _heads(network: Graph, sizes: dict[str, int]) -> list[int]:
     return [sum(dim.size for dim in dims), sum(sizes.get(dim.name, dim.size) for dim in dims)]
 
 
-def _frozen_heads(network: Graph) -> list[str]:
-    found = [dim.frozen for dim in network.dims.values() if dim.role in HEADS and dim.frozen]
-    return sorted(set(found), key=found.index)
+def _frozen(network: Graph, roles: tuple[str, ...]) -> list[str]:
+    """Why dims of these roles, or of all that might have shrunk, are frozen; the commonest first."""
+    ruled_out = ("input", "output", "kernel", "vocabulary")
+    dims = [dim for dim in network.dims.values() if (dim.role in roles if roles else dim.role not in ruled_out)]
+    return [why for why, _ in Counter(dim.frozen for dim in dims if dim.frozen).most_common(2)]
 
 
 def _sizes(pruned: Pruned, network: Graph) -> dict[str, int]:

@@ -110,14 +110,15 @@ def misses(row: Row) -> list[str]:
         few = f"{gone:.1%} of the parameters removed" if gone is not None and gone <= ENOUGH else ""
         apart = row.get("difference")
         far = f"differs from the masked one by {apart:.1e}" if apart is not None and apart > SAME else ""
-        found.append(row.get("error") or far or f"{few}; {'; '.join(row.get('stays', [])[:1])}")
+        why = "; ".join(row.get("stays", [])[:1] or row.get("frozen", []))
+        found.append(f"{row.get('error') or far or few}{f' ({why})' if not far else ''}")
     elif not reloaded(row):
         found.append(f"not reloaded: {row.get('reloaded') or row.get('error') or 'not saved'}")
     elif not row.get("backward"):
         found.append(f"no backward pass: {row.get('error') or 'gradients are not finite'}")
     if row.get("attention") and not heads_gone(row):
         why = row.get("heads_stay") or [line for line in row.get("stays", []) if "head" in line]
-        found.append(f"heads stay: {'; '.join(why[:2]) or 'no dim of heads was found'}")
+        found.append(f"heads stay: {'; '.join(why[:2] or row.get('frozen', [])) or 'no dim of heads was found'}")
     return [f"{row['name']}: {line}" for line in found]
 
 
