@@ -140,3 +140,16 @@ def test_a_product_without_heads_has_neurons_and_no_dims_of_a_head() -> None:
 
     found = free(trace(Net(), (torch.randn(2, 3, 4),)))
     assert sorted(found.values()) == [(5, "neurons"), (6, "neurons")]
+
+
+def test_experts_whose_matrices_are_picked_by_data_have_neurons() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Parameter(torch.randn(3, 6, 4)), nn.Parameter(torch.randn(3, 2, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            expert = x.argmax(-1) % 3
+            return self.down[expert] @ (self.up[expert] @ x[..., None]).relu()
+
+    assert list(free(trace(Net(), (torch.randn(5, 4),))).values()) == [(6, "neurons")]

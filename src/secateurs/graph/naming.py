@@ -101,7 +101,7 @@ def _role(leaf: Node) -> str:
         ({"inner", "inside heads"} <= leaf.events, "head_dim"),
         ("grouped" in leaf.events, "channel_groups"),
         ("conv" in leaf.events, "channels"),
-        ("linear" in leaf.events, "neurons"),
+        (bool({"linear", "inner"} & leaf.events), "neurons"),
     )
     return next((role for holds, role in told if holds), "other")
 
