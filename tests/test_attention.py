@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from graph.rules.tracing import see
 from networks import trained_
 from secateurs.attention import NarrowAttention, narrow_
 
@@ -104,3 +105,15 @@ def test_dropout_in_training() -> None:
     assert not torch.allclose(one, other)
     one.sum().backward()
     assert all(p.grad is not None for p in layer.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_stack_that_packs_padded_sequences_loses_heads() -> None:
+    def forward(m: Any, x: Tensor, padding: Tensor) -> Tensor:
+        seen = m.stack(x, src_key_padding_mask=padding) * ~padding[..., None]
+        return m.out(seen.sum(1))  # type: ignore[no-any-return]
+
+    layer = nn.TransformerEncoderLayer(12, 4, 10, batch_first=True)
+    it = see(forward, Y, PADDING, stack=nn.TransformerEncoder(layer, 2), out=nn.Linear(12, 2))
+    assert [it.free(f"stack.layers.{i}.self_attn.out_proj.weight", 1) for i in (0, 1)] == [[4], [4]]
+    assert len(it.proven()) == 4

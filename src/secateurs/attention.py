@@ -100,3 +100,5 @@ def narrow_(model: nn.Module) -> None:
         for module in found:
             module.__class__ = NarrowAttention
             module._qkv_same_embed_dim = False  # torch's word for it: weights of its own kind, and no fast path
+        for stack in (module for module in model.modules() if isinstance(module, nn.TransformerEncoder)):
+            stack.use_nested_tensor = False  # which only the fast path takes

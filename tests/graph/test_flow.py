@@ -132,3 +132,11 @@ def test_attention_weights_that_nobody_takes_leave_the_heads_free(wanted: bool) 
     attention = nn.MultiheadAttention(12, 4, batch_first=True)
     it = see(forward, torch.randn(2, 5, 4), a=nn.Linear(4, 12), h=attention, b=nn.Linear(12, 2))
     assert (4 in it.free("h.out_proj.weight", 1)) != wanted
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_part_is_traced_as_any_other() -> None:
+    part = torch.jit.script(nn.Sequential(nn.Linear(4, 6), nn.ReLU()))
+    it = see(lambda m, x: m.b(m.a(x)), torch.randn(3, 4), a=part, b=nn.Linear(6, 2))
+    assert it.free("b.weight", 1) == [6]
+    assert it.proven()

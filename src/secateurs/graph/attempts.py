@@ -94,7 +94,7 @@ def _leaving(told: Callable[[Mark], None]) -> Iterator[None]:
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         first = next(results(output), None)
-        if first is not None:
+        if first is not None and not (first.is_nested or first.is_sparse or first.is_quantized):
             told(_mark(module, first))
 
     handle = torch.nn.modules.module.register_module_forward_hook(hook)

@@ -167,6 +167,8 @@ class Flow:
         handles = []
         for name, module in model.named_modules():
             self.kinds[name] = type(module)
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks: what it calls counts as its caller's
             handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
             handles.append(module.register_forward_hook(leave, with_kwargs=True))
         try:

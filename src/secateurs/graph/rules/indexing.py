@@ -188,5 +188,19 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     | {f"aten.{name}": counted for name in ("nonzero", "histc", "bincount", "_local_scalar_dense")}
     | {f"aten.{name}": embedding_bag for name in ("_embedding_bag", "_embedding_bag_forward_only")}
     | {f"aten.{name}": drawn for name in DRAWN.split()}
-    | {f"aten.{name}": made for name in ("arange", "linspace", "eye", "scalar_tensor", "rand", "randn")}
+    | {
+        f"aten.{name}": made
+        for name in (
+            "arange",
+            "linspace",
+            "eye",
+            "scalar_tensor",
+            "rand",
+            "randn",
+            "randint",
+            "randperm",
+            "tril_indices",
+            "triu_indices",
+        )
+    }
 )
