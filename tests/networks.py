@@ -61,11 +61,14 @@ def _is_scale(model: nn.Module, name: str) -> bool:
     return leaf == "weight" and "norm" in type(model.get_submodule(holder)).__name__.lower()
 
 
-def groups_of(graph: Graph, *, without: tuple[str, ...] = ()) -> tuple[Group, ...]:
-    """A group for every free dim but those of these roles; its units compete inside the dim that always encloses it."""
+def groups_of(graph: Graph, *, without: tuple[str, ...] = (), flagged: bool = False) -> tuple[Group, ...]:
+    """A group for every free dim but those of these roles, the flagged ones on request.
+
+    Units compete inside the dim that always encloses theirs.
+    """
     found = []
     for dim in graph.dims.values():
-        if dim.frozen is None and dim.size > 1 and dim.role not in without:
+        if dim.frozen is None and (flagged or not dim.flagged) and dim.size > 1 and dim.role not in without:
             outer = graph.enclosing(dim.name)
             dims = (outer, dim.name) if outer else (dim.name,)
             sizes = [graph.dims[name].size for name in dims]

@@ -22,10 +22,31 @@ from graph.rules.tracing import trace_checked
 from networks import NETWORKS, groups_of
 from secateurs import surgery
 from secateurs.graph import Graph, trace
+from secateurs.graph.statistics import reference
 from secateurs.graph.trace import forward, results
 from secateurs.types import Group, Inputs, Plan
 
 TOLERANCE = 1e-5
+
+WITH_NORMS = [
+    "squeeze_excitation",
+    "own_attention",
+    "bert",
+    "bert_eager",
+    "distilbert",
+    "albert",
+    "llama",
+    "llama_eager",
+    "qwen2",
+    "qwen3",
+    "gpt2",
+    "gpt_neox",
+    "vit",
+    "swin",
+    "convnext",
+    "mobilevit",
+    "wav2vec2",
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,12 +67,14 @@ class Subject:
 
 
 @cache
-def subject(name: str) -> Subject:
+def subject(name: str, *, flagged: bool = False) -> Subject:
     torch.manual_seed(0)
     model = NETWORKS[name].build()
     inputs = NETWORKS[name].inputs(2, NETWORKS[name].length)
     graph = trace_checked(model, inputs)
-    groups = groups_of(graph, without=("head_dim",))  # what Python keeps of it is shared by keys and values
+    groups = groups_of(
+        graph, without=("head_dim",), flagged=flagged
+    )  # what Python keeps of it is shared by keys and values
     passed, reasons = surgery.provable(model, groups, graph, inputs)
     assert reasons == {}
     return Subject(model, inputs, graph, passed)
@@ -84,13 +107,13 @@ def gradients(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def check(name: str, plan: Plan) -> None:
-    it = subject(name)
+def check(name: str, plan: Plan, *, flagged: bool = False) -> None:
+    it = subject(name, flagged=flagged)
     shrunk = surgery.shrink(it.model, it.groups, plan, it.graph, it.inputs).model
     masked = copy.deepcopy(it.model)
     surgery.mask_(masked, it.groups, plan)
     fresh = fresh_inputs(name)
-    wanted = forward(masked, fresh)
+    wanted = reference(masked, fresh, it.graph, it.groups, plan) if flagged else forward(masked, fresh)
     assert any(t.is_floating_point() for t in wanted)
     for mine, theirs in zip(forward(shrunk, fresh), wanted, strict=True):
         if theirs.is_floating_point():
@@ -110,6 +133,13 @@ def check(name: str, plan: Plan) -> None:
 @given(data=st.data())
 def test_masked_and_shrunk_agree(name: str, data: st.DataObject) -> None:
     check(name, data.draw(plans(subject(name).groups)))
+
+
+@pytest.mark.parametrize("name", WITH_NORMS)
+@settings(max_examples=3)
+@given(data=st.data())
+def test_over_flagged_dims_the_reference_and_shrunk_agree(name: str, data: st.DataObject) -> None:
+    check(name, data.draw(plans(subject(name, flagged=True).groups)), flagged=True)
 
 
 @pytest.mark.slow

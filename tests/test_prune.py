@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from secateurs import evidence, surgery
 from secateurs.allocations.uniform import Uniform
 from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.wanda import Wanda
 from secateurs.graph import trace
-from secateurs.prune import Pruned, find_groups, prune, rounds
+from secateurs.prune import Pruned, _dense, find_groups, prune, rounds
 from secateurs.recipe import Recipe
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.schedules.iterative import Iterative
@@ -63,6 +64,21 @@ def test_the_sparsity_is_met_in_the_currency_asked_for() -> None:
 def test_the_small_network_and_the_masked_one_stay_the_same_network_while_they_heal() -> None:
     for pruned in rounds(example_model(), example_task(), recipe(heal=True), 0.5):
         assert same_outputs(pruned.model, pruned.masked)
+
+
+def test_facts_of_the_small_network_are_those_of_the_masked_one_where_something_stays() -> None:
+    model, task = example_model(), example_task()
+    pruned = prune(model, task, recipe(), 0.5)
+    kept = surgery.positions(model, pruned.groups, pruned.plan)
+    masks = surgery.masks(model, pruned.groups, pruned.plan)
+    needs = frozenset({"gradient", "activation_norm"})
+    small, masked = (next(evidence.facts(m, task, needs, 1)) for m in (pruned.model, pruned.masked))  # type: ignore[arg-type]
+    placed = _dense(small, pruned.model, pruned.masked, kept)
+    for mine, theirs in ((placed.gradient, masked.gradient), (placed.activation_norm, masked.activation_norm)):
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            mask = masks.get(name, torch.ones(()))
+            assert torch.allclose(value * mask, theirs[name] * mask, atol=1e-5), name
 
 
 def test_training_between_rounds_is_kept() -> None:

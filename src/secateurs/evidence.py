@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,14 @@ def facts(model: nn.Module, task: Task, needs: frozenset[Need], batches: int) ->
             yield Facts(_gradients(model, task, batch, number), norms)
 
 
-def scores(model: nn.Module, groups: Sequence[Group], criterion: Criterion, task: Task, batches: int) -> Scores:
+def scores(
+    model: nn.Module,
+    groups: Sequence[Group],
+    criterion: Criterion,
+    task: Task,
+    batches: int,
+    found: Iterable[Facts] | None = None,
+) -> Scores:
     """Score every unit of every group: the mean of the criterion over the facts.
 
     Args:
@@ -58,6 +65,7 @@ def scores(model: nn.Module, groups: Sequence[Group], criterion: Criterion, task
         criterion: What a unit is worth.
         task: Calibration data and loss.
         batches: Batches of the train split used.
+        found: The facts, where they were collected elsewhere; of the model itself otherwise.
 
     Returns:
         Group name -> ``(n_units,)`` float scores on the CPU, higher = keep.
@@ -70,10 +78,10 @@ def scores(model: nn.Module, groups: Sequence[Group], criterion: Criterion, task
     _check_finite(groups, tensors)
     totals: dict[str, Tensor] = {}
     n = 0
-    for n, found in enumerate(facts(model, task, criterion.needs, batches), start=1):
+    for n, each in enumerate(facts(model, task, criterion.needs, batches) if found is None else found, start=1):
         for group in groups:
             with torch.no_grad():
-                score = _score(group, criterion, tensors, found)
+                score = _score(group, criterion, tensors, each)
             totals[group.name] = totals[group.name] + score if n > 1 else score
     return {name: (total / n).cpu() for name, total in totals.items()}
 

@@ -7,7 +7,7 @@ smaller one; its values are then placed back, so that pruning goes on from there
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from secateurs import evidence, surgery
 from secateurs.graph import Graph, trace
+from secateurs.graph.statistics import differs
+from secateurs.graph.trace import state
 from secateurs.recipe import Recipe
 from secateurs.repair import Repair, copied
 from secateurs.select import select
-from secateurs.types import Group, Inputs, Plan, Scores, SecateursError, Skip, Structure, Task
+from secateurs.types import Facts, Group, Inputs, Plan, Scores, SecateursError, Skip, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
 
@@ -92,9 +94,14 @@ def rounds(
         surgery.scatter_(current, start.model, groups, plan)
     price = network.price(groups, recipe.allocation.currency)
     steps = recipe.schedule(sparsity, start.sparsity if start else 0.0)
+    small = start.model if start else model
     for number, step in enumerate(steps, start=1):
         logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
-        scores = evidence.scores(current, groups, recipe.criterion, task, recipe.calibration_batches)
+        found = None
+        if differs(network, groups, plan):  # the masked network takes statistics over zeros, the small one does not
+            facts = evidence.facts(small, task, recipe.criterion.needs, recipe.calibration_batches)
+            found = (_dense(each, small, current, surgery.positions(current, groups, plan)) for each in facts)
+        scores = evidence.scores(current, groups, recipe.criterion, task, recipe.calibration_batches, found)
         scores = _without_dropped(scores, plan)
         counts = recipe.allocation(groups, scores, step, price)
         plan = plan & select(groups, scores, counts)
@@ -102,6 +109,7 @@ def rounds(
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
+        small = shrunk.model
         yield Pruned(shrunk.model, plan, shrunk.repairs, copied(current), groups, step)
         surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
 
@@ -127,6 +135,19 @@ def find_groups(
             "what is frozen and why"
         )
     return groups
+
+
+def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: surgery.Positions) -> Facts:
+    """What was found of the small network, in the shapes of the dense one: zero at what is gone."""
+    first = {tensor: name for name, tensor in state(model)}
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    there = {name for name, _ in small.named_parameters(remove_duplicate=False)}
+
+    def spread(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        gone = {n: torch.zeros_like(x) for n, x in tensors.items() if found and n not in there}
+        return {n: surgery.spread(x, first[tensors[n]], tensors[n].shape, kept) for n, x in found.items()} | gone
+
+    return Facts(spread(facts.gradient), spread(facts.activation_norm))
 
 
 def _without_dropped(scores: Scores, plan: Plan) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The only writer of models: masks them, shrinks them, places the values of a shrunk one back.
 
-The oracle: the model with removed entries zeroed and the model physically shrunk compute the same. Every shrinking is
-proven so by a forward pass, which also proves the repair of what Python remembers of sizes.
+The oracle: the model with removed entries zeroed, its statistics taken over what stays, and the model physically shrunk
+compute the same. Every shrinking is proven so by a forward pass, and with it the repair of what Python keeps of sizes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -19,7 +20,8 @@ from secateurs.graph.agreement import difference, in_single
 from secateurs.graph.attempts import Progress
 from secateurs.graph.attributes import candidates, mirrors, reads
 from secateurs.graph.numbering import renumbered
-from secateurs.graph.trace import forward, state
+from secateurs.graph.statistics import reference
+from secateurs.graph.trace import state
 from secateurs.repair import Repair, apply_repairs_, copied, skip_
 from secateurs.types import Group, Inputs, Plan, Residual, SecateursError, Skip
 
@@ -135,18 +137,21 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
     if not cut.kept and not cut.skips:
         return Shrunk(small, ())
     trial, inputs = in_single(small, example_inputs)
-    repairs = _shrink_(trial, cut, network, inputs)
+    expect = partial(reference, network=network, groups=groups, plan=plan)
+    repairs = _shrink_(trial, cut, network, inputs, expect)
     if trial is not small:
         _cut_(small, cut.kept)
         apply_repairs_(small, repairs)
     return Shrunk(small, repairs)
 
 
-def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs) -> tuple[Repair | Skip, ...]:
+def _shrink_(
+    model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, expect: Callable[..., Sequence[Tensor]]
+) -> tuple[Repair | Skip, ...]:
     """Shrink a masked network in place; the repairs that a forward pass has proven."""
     progress = Progress()
     with reads(model) as read, progress.recording():
-        expected = forward(model, inputs)
+        expected = expect(model, inputs)
     numbers = renumbered(model, cut.skips)
     skip_(model, cut.skips)
     _cut_(model, cut.kept)
@@ -195,20 +200,22 @@ def _snapshot(model: nn.Module, repairs: Iterable[Repair]) -> dict[tuple[str, st
 
 def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: Plan) -> None:
     """Inverse of ``shrink``: place the small network's values back into the dense-shaped one, zero elsewhere."""
-    kept = positions(model, groups, plan)
-    values = dict(state(small))
+    kept, values = positions(model, groups, plan), dict(state(small))
     with torch.no_grad():
         for name, tensor in state(model):
-            stay = [
-                kept.get((name, axis), torch.arange(size)).to(tensor.device) for axis, size in enumerate(tensor.shape)
-            ]
-            if name not in values:  # the whole layer went
+            if name in values:
+                tensor.copy_(spread(values[name], name, tensor.shape, kept))
+            else:  # the whole layer went
                 tensor.zero_()
-            elif any((name, axis) in kept for axis in range(tensor.dim())):
-                tensor.zero_()
-                tensor[torch.meshgrid(*stay, indexing="ij")] = values[name].to(tensor.dtype)
-            else:
-                tensor.copy_(values[name])
+
+
+def spread(values: Tensor, name: str, shape: Sequence[int], kept: Positions) -> Tensor:
+    """Zeros of this shape with the values at the positions that stay; an axis that broadcasts is left to do so."""
+    for axis, size in enumerate(shape):
+        if (stay := kept.get((name, axis))) is not None and values.shape[axis] == len(stay):
+            whole = values.new_zeros([*values.shape[:axis], size, *values.shape[axis + 1 :]])
+            values = whole.index_copy(axis, stay.to(values.device), values)
+    return values
 
 
 def small_masks(model: nn.Module, groups: Sequence[Group], plan: Plan) -> dict[str, Tensor]:

@@ -32,6 +32,8 @@ class Dim:
         carriers: Names of the parameters and buffers that carry it, ``name[axis]``.
         frozen: Why it cannot shrink, or None where it can.
         multiple: An operator that it meets accepts multiples of this alone.
+        flagged: Why the network without removed positions differs from the one that holds zeros there: a statistic is
+            taken over it. None where they agree.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dim:
     carriers: tuple[str, ...] = ()
     frozen: str | None = None
     multiple: int = 1
+    flagged: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from secateurs.graph.axes import (
     cut,
     factors,
     find,
+    flag,
     freeze,
     leaves,
     regroup,
@@ -284,6 +285,27 @@ def test_the_first_reason_stays() -> None:
     freeze(axis[:1], "first")
     freeze(axis, "second")
     assert [leaf.frozen for leaf in leaves(axis)] == ["first", "second"]
+
+
+def test_a_flag_goes_wherever_the_dim_goes() -> None:
+    """It stays the first one, reaches into sums, and passes to what a leaf is refined to or meets."""
+    axis = concatenation([leaf_axis([2, 3]), leaf_axis([12])])
+    flag(axis, "mean")
+    flag(axis, "softmax")
+    split((axis[0].parts[1][0],), 3)  # type: ignore[index]
+    assert [(leaf.size, leaf.flagged, leaf.frozen) for leaf in leaves(axis)] == [
+        (2, "mean", None),
+        (3, "mean", None),
+        (3, "mean", None),
+        (4, "mean", None),
+    ]
+    other = leaf_axis([18])
+    unify(other, axis, "")
+    assert [leaf.flagged for leaf in leaves(other)] == ["mean"] * 4
+    plain = leaf_axis([4])
+    unify(plain, tuple(leaves(axis))[-1:], "")
+    before, after = cut(plain, 2)
+    assert [leaf.flagged for leaf in leaves((*before, *after))] == ["mean", "mean"]
 
 
 def test_freezing_and_tagging_reach_into_sums() -> None:

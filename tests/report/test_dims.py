@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +39,12 @@ def test_layers_alike_share_a_row() -> None:
     assert "encoder.layer.4.ffn" in shown
     assert "encoder.layer.5" not in shown
     assert "carried by up.weight[0], up.bias[0] and 1 more" in " ".join(shown.split())
+
+
+def test_a_flagged_dim_says_why() -> None:
+    flagged = replace(_ffn(2).dim, flagged="a statistic is taken over it")
+    shown = _show(prunable([_ffn(1), Cost(flagged)]), width=200)
+    assert "layer.{1-2}" not in shown and "a statistic is taken over it" in shown
 
 
 def test_every_carrier_by_its_full_name() -> None:

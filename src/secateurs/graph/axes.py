@@ -26,13 +26,15 @@ class Node:
         size: Number of positions.
         frozen: Why it cannot shrink, or None.
         multiple: Operators accept multiples of this alone.
+        flagged: Why its number of positions enters a result, or None.
     """
 
-    __slots__ = ("alias", "events", "factors", "frozen", "multiple", "parts", "size")
+    __slots__ = ("alias", "events", "factors", "flagged", "frozen", "multiple", "parts", "size")
 
     def __init__(self, size: int, frozen: str | None = None, events: Iterable[str] = ()) -> None:
         self.size = size
         self.frozen = frozen
+        self.flagged: str | None = None
         self.events = set(events)
         self.multiple = 1
         self.alias: Node | None = None
@@ -43,6 +45,7 @@ class Node:
         """A fresh leaf that inherits what is known of this one."""
         leaf = Node(size, self.frozen, self.events)
         leaf.multiple = self.multiple
+        leaf.flagged = self.flagged
         return leaf
 
 
@@ -88,6 +91,12 @@ def freeze(axis: Iterable[Node], reason: str) -> None:
     for leaf in leaves(axis):
         if leaf.frozen is None:
             leaf.frozen = reason
+
+
+def flag(axis: Iterable[Node], reason: str) -> None:
+    """Note on every dim of the axis that a result depends on how many positions there are; the first reason stays."""
+    for leaf in leaves(axis):
+        leaf.flagged = leaf.flagged or reason
 
 
 def tag(axis: Iterable[Node], *events: str) -> None:
@@ -151,6 +160,8 @@ def _merge(x: Node, y: Node) -> None:
         align((x,), y.multiple)
         if y.frozen is not None:
             freeze((x,), y.frozen)
+        if y.flagged is not None:
+            flag((x,), y.flagged)
         return
     assert x.parts is not None
     x.parts = list(_align(x.parts, y.parts))

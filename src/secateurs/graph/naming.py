@@ -36,7 +36,13 @@ def build(model: nn.Module, trace: Trace) -> Graph:
 
     dims = {
         names[leaf]: Dim(
-            names[leaf], leaf.size, _role(leaf), tuple(f"{t}[{i}]" for t, i in where), leaf.frozen, leaf.multiple
+            names[leaf],
+            leaf.size,
+            _role(leaf),
+            tuple(f"{t}[{i}]" for t, i in where),
+            leaf.frozen,
+            leaf.multiple,
+            leaf.flagged,
         )
         for leaf, where in carriers.items()
     }
@@ -94,10 +100,11 @@ def _role(leaf: Node) -> str:
         (reason == "an output of the model", "output"),
         (reason == "a kernel position", "kernel"),
         ("vocabulary" in leaf.events, "vocabulary"),
-        ("statistic" in leaf.events, "width"),
+        ("statistic" in leaf.events and not {"inside heads", "batched"} & leaf.events, "width"),
         ("query group" in leaf.events, "query_group"),
         ("shared by queries" in leaf.events, "kv_heads"),
         ("batched" in leaf.events, "heads"),
+        ({"inner", "ranked"} <= leaf.events, "positions"),
         ({"inner", "inside heads"} <= leaf.events, "head_dim"),
         ("grouped" in leaf.events, "channel_groups"),
         ("conv" in leaf.events, "channels"),

@@ -183,15 +183,20 @@ class Graph:
 
     def _index(self, axis: Factors, dims: tuple[str, ...]) -> Tensor | None:
         """Positions of every unit along an axis, ``(n_units, k)``; None where unit i is position i."""
-        unit = torch.zeros(self.size(axis), dtype=torch.long)
-        for dim in dims:
-            at = self.coordinates(axis, dim)
-            unit = torch.where((unit < 0) | (at < 0), -1, unit * self.dims[dim].size + at)
+        unit = self.units(axis, dims)
         n_units = prod(self.dims[dim].size for dim in dims)
         if len(unit) == n_units and torch.equal(unit, torch.arange(n_units)):
             return None
         held = (unit >= 0).nonzero().flatten()
         return held[unit[held].argsort(stable=True)].reshape(n_units, -1)
+
+    def units(self, axis: Factors, dims: Sequence[str]) -> Tensor:
+        """For each position of an axis its unit of a product of dims, ``(size,)`` long; -1 where it has none."""
+        unit = torch.zeros(self.size(axis), dtype=torch.long)
+        for dim in dims:
+            at = self.coordinates(axis, dim)
+            unit = torch.where((unit < 0) | (at < 0), -1, unit * self.dims[dim].size + at)
+        return unit
 
     def coordinates(self, axis: Factors, dim: str) -> Tensor:
         """For each position of an axis its coordinate along a dim, ``(size,)`` long; -1 where it has none."""

@@ -80,7 +80,7 @@ class Trace:
     spared: dict[tuple[str, int], Axis] = field(default_factory=dict)
     readers: dict[str, set[str]] = field(default_factory=dict)
     flow: Flow = field(default_factory=Flow)
-    claims: list[tuple[int, Axis, str]] = field(default_factory=list)
+    claims: list[tuple[int, Axis, str, Callable[[Axis, str], None]]] = field(default_factory=list)
 
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor; one never seen was made outside the network's own arithmetic."""
@@ -126,9 +126,9 @@ class Call:
         """The parameter that a tensor is a transposed view of, if it is one."""
         return self.trace.origins.get(tensor)
 
-    def claim(self, axis: Axis, reason: str) -> None:
-        """Freeze an axis over which a statistic is taken, if in the end the results come from it."""
-        self.trace.claims.append((len(self.trace.flow.steps), axis, reason))
+    def claim(self, axis: Axis, reason: str, mark: Callable[[Axis, str], None]) -> None:
+        """Flag, or freeze, an axis over which a statistic is taken, if in the end the results come from it."""
+        self.trace.claims.append((len(self.trace.flow.steps), axis, reason, mark))
 
     def spare(self, tensor: Tensor, dim: int) -> bool:
         """Let removed positions of a parameter keep their values while masked; False for what is no parameter.
@@ -190,10 +190,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        call = Call(self.trace, func, args, kwargs or {}, out)
-        rule = self.rules(func)
-        if rule is None:
+        call = Call(self.trace, func, args, kwargs or {}, None)
+        out = call.out = self.compute(call)
+        if (rule := self.rules(func)) is None:
             self.trace.unknown.add(call.name)
             call.give_unknown(f"operator {call.name} has no rule")
         else:
@@ -202,6 +201,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.trace.readers.setdefault(origin.name, set()).add(call.name)
         self.trace.flow.add(func, args, call.inputs(), call.outputs())
         return out
+
+    def compute(self, call: Call) -> Any:
+        """What the operator gives."""
+        return call.func(*call.args, **call.kwargs)
 
 
 def state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -261,32 +264,37 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
         trace.labels[tensor] = Label(tuple((Node(n),) for n in tensor.shape), fixed=True)
         trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
         trace.flow.stored[name] = trace.flow.value(tensor)
+    with trace.flow.watching(model, lambda tensor: trace.label(tensor).axes):
+        outputs = follow(Tracer(trace, rules), model, inputs)
+        trace.flow.results = frozenset(map(trace.flow.value, outputs))
+    if not outputs:
+        raise SecateursError(
+            "the model returns no tensor; return one, or a dict, a tuple or a dataclass that holds some"
+        )
+    used = trace.flow.used()
+    for axis, reason, mark in ((axis, reason, mark) for step, axis, reason, mark in trace.claims if step in used):
+        mark(axis, reason)
+        tag(axis, "statistic")
+    for axis in (axis for out in outputs for axis in trace.label(out).axes):
+        freeze(axis, "an output of the model")
+    for (name, _), axis in trace.spared.items():
+        if len(trace.readers[name]) > 1:
+            freeze(axis, f"{min(trace.readers[name])} and another operator read it, and zeros break one")
+
+
+def follow(tracer: Tracer, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+    """One forward pass under a tracer, which knows the parameters already; the inputs are labelled here."""
 
     def mark(x: Any) -> Any:
         if isinstance(x, Tensor):
             x = x.view_as(x)  # a fresh object, should the user pass a parameter or one tensor twice
-            trace.labels[x] = Label(tuple((Node(n, "an input of the model"),) for n in x.shape))
+            tracer.trace.labels[x] = Label(tuple((Node(n, "an input of the model"),) for n in x.shape))
         return x
 
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the whole layer
     try:
-        with trace.flow.watching(model, lambda tensor: trace.label(tensor).axes), Tracer(trace, rules):
-            outputs = forward(model, tree_map(mark, inputs))
-            if not outputs:
-                raise SecateursError(
-                    "the model returns no tensor; return one, or a dict, a tuple or a dataclass that holds some"
-                )
-            trace.flow.results = frozenset(map(trace.flow.value, outputs))
-            used = trace.flow.used()
-            for axis, reason in ((axis, reason) for step, axis, reason in trace.claims if step in used):
-                freeze(axis, reason)
-                tag(axis, "statistic")
-            for out in outputs:
-                for axis in trace.label(out).axes:
-                    freeze(axis, "an output of the model")
-            for (name, _), axis in trace.spared.items():
-                if len(trace.readers[name]) > 1:
-                    freeze(axis, f"{min(trace.readers[name])} and another operator read it, and zeros break one")
+        with tracer:
+            return forward(model, tree_map(mark, inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)

@@ -30,7 +30,8 @@ def prunable(costs: Sequence[Priced], *, every_carrier: bool = False) -> Table:
     lines = []
     for row in folded(free):
         it = row.first
-        about = f"{row.label}\n  {it.dim.role}; {_carriers(it.dim, every_carrier)}"
+        flagged = f"\n  {it.dim.flagged}" if it.dim.flagged else ""
+        about = f"{row.label}\n  {it.dim.role}; {_carriers(it.dim, every_carrier)}{flagged}"
         counts = (it.unit_macs, it.unit_parameters, it.macs, it.parameters)
         lines.append((about, it.dim.size, *(number(float(n), "parameters") for n in counts)))
     return rows(columns, lines, title=f"{len(free)} dims that can shrink")

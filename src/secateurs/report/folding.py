@@ -46,7 +46,7 @@ def folded(costs: Iterable[Priced]) -> list[Folded]:
     together: dict[Hashable, list[Priced]] = {}
     for cost in costs:
         dim = cost.dim
-        alike = (pattern(dim.name), dim.size, dim.role, dim.frozen, tuple(map(pattern, dim.carriers)))
+        alike = (pattern(dim.name), dim.size, dim.role, dim.frozen, dim.flagged, tuple(map(pattern, dim.carriers)))
         priced = (cost.unit_macs, cost.unit_parameters, cost.macs, cost.parameters)
         together.setdefault((alike, priced), []).append(cost)
     return [Folded(same[0], tuple(cost.dim.name for cost in same)) for same in together.values()]

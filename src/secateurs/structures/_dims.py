@@ -9,16 +9,18 @@ from math import prod
 from secateurs.types import Dim, Group, Network, Weight
 
 
-def free_dims(network: Network, role: str, keep: Iterable[str]) -> Iterator[Dim]:
+def free_dims(network: Network, role: str, keep: Iterable[str], *, flagged: bool = False) -> Iterator[Dim]:
     """The dims of a role from which something can go: not frozen, not kept, more than one position.
 
     Args:
         network: Where to look.
         role: E.g. ``channels``.
         keep: Glob patterns of names that are not touched.
+        flagged: Whether dims over which a statistic is taken are among them.
     """
     for dim in network.dims.values():
-        if dim.role == role and dim.frozen is None and dim.size > 1 and not matches(dim.name, keep):
+        whole = dim.frozen is not None or (dim.flagged is not None and not flagged) or dim.size == 1
+        if dim.role == role and not whole and not matches(dim.name, keep):
             yield dim
 
 

@@ -15,6 +15,7 @@ from secateurs import surgery
 from secateurs.graph import Graph, naming
 from secateurs.graph.axes import size_of
 from secateurs.graph.rules import rule_for
+from secateurs.graph.statistics import reference
 from secateurs.graph.trace import Call, Rule, Trace, forward, run, state
 from secateurs.repair import copied
 from secateurs.types import Inputs, Plan
@@ -44,16 +45,16 @@ class Seen:
     graph: Graph
 
     def axis(self, tensor: str, axis: int = 0) -> list[tuple[int, str | None]]:
-        """Size, and why it is frozen, of each dim of one axis of a tensor."""
+        """Size, and why it is frozen or flagged, of each dim of one axis of a tensor."""
         where = f"{tensor}[{axis}]"
-        return [(dim.size, dim.frozen) for dim in self.graph.dims.values() if where in dim.carriers]
+        return [(dim.size, dim.frozen or dim.flagged) for dim in self.graph.dims.values() if where in dim.carriers]
 
     def free(self, tensor: str, axis: int = 0) -> list[int]:
-        """The sizes of the free dims of one axis of a tensor."""
+        """The sizes of the dims of one axis of a tensor that are neither frozen nor flagged."""
         return [size for size, frozen in self.axis(tensor, axis) if frozen is None]
 
     def reason(self, tensor: str, axis: int = 0) -> str:
-        """Why the only dim of an axis is frozen; empty where it is free."""
+        """Why the only dim of an axis is frozen or flagged; empty where it is free."""
         ((_, frozen),) = self.axis(tensor, axis)
         return frozen or ""
 
@@ -65,17 +66,19 @@ class Seen:
         """Whether these tensor axes are the same dims."""
         return len({tuple(str(factor) for factor in self.graph.tensors[t][axis]) for t, axis in places}) == 1
 
-    def proven(self) -> list[str]:
+    def proven(self, *, flagged: bool = False) -> list[str]:
         """The free dims, each of which has been seen to shrink on inputs that surgery never saw."""
-        for group in groups_of(self.graph):
+        groups = groups_of(self.graph, flagged=flagged)
+        for group in groups:
             plan = Plan({group.name: torch.arange(group.n_units) % group.block >= group.multiple})
             small = surgery.shrink(self.model, [group], plan, self.graph, self.inputs).model
             masked = copied(self.model)
             surgery.mask_(masked, [group], plan)
             fresh = tree_map(lambda x: torch.randn_like(x) if x.is_floating_point() else x, self.inputs)
-            for mine, theirs in zip(forward(small, fresh), forward(masked, fresh), strict=True):
+            wanted = reference(masked, fresh, self.graph, [group], plan)
+            for mine, theirs in zip(forward(small, fresh), wanted, strict=True):
                 assert torch.allclose(mine, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
-        return [group.name for group in groups_of(self.graph)]
+        return [group.name for group in groups]
 
 
 def see(function: Callable[..., Any], *inputs: Any, **layers: Layer) -> Seen:
@@ -123,10 +126,10 @@ def hidden(function: Callable[[Tensor], Tensor], size: int = 6, after: int | Non
 
 
 def free(graph: Graph) -> dict[str, int]:
-    """Name -> size of the dims that may shrink."""
-    return {name: dim.size for name, dim in graph.dims.items() if dim.frozen is None}
+    """Name -> size of the dims that are neither frozen nor flagged."""
+    return {name: dim.size for name, dim in graph.dims.items() if not (dim.frozen or dim.flagged)}
 
 
 def reason(graph: Graph, name: str) -> str:
-    """Why a dim is frozen."""
-    return graph.dims[name].frozen or ""
+    """Why a dim is frozen or flagged."""
+    return graph.dims[name].frozen or graph.dims[name].flagged or ""

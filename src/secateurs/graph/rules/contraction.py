@@ -6,7 +6,20 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import Axis, MisalignedError, Node, align, factors, freeze, leaves, size_of, split, tag, unify
+from secateurs.graph.axes import (
+    Axis,
+    MisalignedError,
+    Node,
+    align,
+    factors,
+    flag,
+    freeze,
+    leaves,
+    size_of,
+    split,
+    tag,
+    unify,
+)
 from secateurs.graph.trace import Call, Rule
 from secateurs.types import Weight
 
@@ -229,7 +242,7 @@ def attention(call: Call) -> None:
     unify(_shared_heads(call, lq[1], lk[1]), lk[1], reason)
     sum_over(call, q, lq[3], k, lk[3])
     if call.kwargs.get("scale") is None:
-        freeze(lq[3], "the scale of the attention follows its size")
+        flag(lq[3], "the scale of the attention follows its size")
     freeze((*lq[2], *lk[2]), "a position of the sequence")
     mask = call.arg(6, "attn_mask")
     if isinstance(mask, Tensor):
@@ -262,19 +275,12 @@ def _shared_heads(call: Call, queries: Axis, keys: Axis) -> Axis:
     return (lead,)
 
 
+ATTENTION = "flash_attention_for_cpu flash_attention efficient_attention cudnn_attention fused_attention_overrideable"
+
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {"aten._grouped_mm": aligned, "transformers.grouped_mm_fallback": grouped, "aten.linalg_solve_triangular": solve}
     | {f"aten.{name}": matmul for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot")}
     | {f"aten.{name}": convolution for name in ("convolution", "_convolution")}
     | {"aten._trilinear": trilinear, "aten._cdist_forward": distance, "aten._euclidean_dist": distance}
-    | {
-        f"aten._scaled_dot_product_{name}": attention
-        for name in (
-            "flash_attention_for_cpu",
-            "flash_attention",
-            "efficient_attention",
-            "cudnn_attention",
-            "fused_attention_overrideable",
-        )
-    }
+    | {f"aten._scaled_dot_product_{name}": attention for name in ATTENTION.split()}
 )

@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import Axis, MisalignedError, Node, freeze, leaves, size_of, split, tag, unify
+from secateurs.graph.axes import Axis, MisalignedError, Node, flag, freeze, leaves, size_of, split, tag, unify
 from secateurs.graph.trace import Call, Rule
 
 STATISTIC = "a statistic is taken over it"
 
 
-def _dims(call: Call, source: Tensor) -> list[int]:
+def reduced_dims(call: Call, source: Tensor) -> list[int]:
+    """The dims that a sum, a mean or a norm takes together."""
     given = call.arg(2 if "norm" in call.name else 1, "dim")
     if given is None or given == []:
         return list(range(source.dim()))
@@ -35,10 +36,17 @@ def _all(axes: Iterable[Axis]) -> list[Node]:
     return [leaf for axis in axes for leaf in leaves(axis)]
 
 
+def _only_in(axes: Sequence[Axis], dims: Iterable[int]) -> frozenset[Node]:
+    """The leaves of some axes that no other axis carries: what is removed along them, the reference holds at zero."""
+    dims = set(dims)
+    inside, outside = ([axis for d, axis in enumerate(axes) if (d in dims) == held] for held in (True, False))
+    return frozenset(_all(inside)) - frozenset(_all(outside))
+
+
 def total(call: Call) -> None:
     """A sum: removed positions add nothing where they are zero."""
     source = call.inputs()[0]
-    dims = _dims(call, source)
+    dims = reduced_dims(call, source)
     dirty = call.dirty(source)
     for d in dims:
         for leaf in leaves(call.axes(source)[d]):
@@ -56,22 +64,30 @@ def norm(call: Call) -> None:
 def statistic(call: Call) -> None:
     """Means, maxima, products: the number of positions, or the zeros themselves, enter the result."""
     source = call.inputs()[0]
-    dims = _dims(call, source)
+    dims = reduced_dims(call, source)
+    numbers = "arg" in call.name or (call.name in {"aten.max", "aten.min"} and len(call.outputs()) > 1)
     for d in dims:
-        call.claim(call.axes(source)[d], f"{STATISTIC} ({call.name})")
+        call.claim(call.axes(source)[d], f"{STATISTIC} ({call.name})", freeze if numbers else flag)
     _give_reduced(call, source, dims, keeps_zero="exp" not in call.name and "arg" not in call.name)
+
+
+def seen_whole(call: Call, source: Tensor) -> int:
+    """The dim along which a softmax, a cumulative sum or a sort goes."""
+    given = call.arg(2 if "topk" in call.name else 1, "dim", -1)
+    return (given if isinstance(given, int) else -1) % source.dim()
 
 
 def along(call: Call) -> None:
     """Softmax, cumulative sums, sorting: the shape stays, one dim is seen as a whole."""
     source = call.inputs()[0]
-    given = call.arg(2 if "topk" in call.name else 1, "dim", -1)
-    dim = (given if isinstance(given, int) else -1) % source.dim()
+    dim = seen_whole(call, source)
     axes = list(call.axes(source))
-    freeze(axes[dim], f"{STATISTIC} ({call.name})")
+    (freeze if "sort" in call.name else flag)(axes[dim], f"{STATISTIC} ({call.name})")
+    tag(axes[dim], "ranked")
+    clean = _only_in(axes, [dim])
     for out in call.outputs():
         axes[dim] = axes[dim] if out.shape[dim] == source.shape[dim] else (Node(out.shape[dim], "picked by rank"),)
-        call.give(axes, _all(axes), out)
+        call.give(axes, frozenset(_all(axes)) - clean, out)
 
 
 def fourier(call: Call) -> None:
@@ -94,11 +110,12 @@ def layer_norm(call: Call) -> None:
         for mine, axis in zip(normed, call.axes(tensor), strict=True):
             unify(mine, axis, f"{call.name} meets it in two arrangements")
     for axis in normed:
-        freeze(axis, f"{STATISTIC} ({call.name})")
+        flag(axis, f"{STATISTIC} ({call.name})")
         tag(axis, "statistic")
     shifted = len(affine) > 1
     out, *rest = call.outputs()
-    call.give(axes, _all(axes) if shifted else call.label(source).dirty, out)
+    dirty = frozenset(_all(axes)) if shifted else call.dirty(source)
+    call.give(axes, dirty - _only_in(axes, range(len(axes) - len(shape), len(axes))), out)
     for extra in rest:
         kept = [axes[d] if extra.dim() > d and extra.shape[d] == source.shape[d] else () for d in range(extra.dim())]
         call.give(kept, _all(kept), extra)
@@ -113,8 +130,9 @@ def group_norm(call: Call) -> None:
         unify(axes[1], call.axes(tensor)[0], f"{call.name} meets it in two arrangements")
     try:
         group, inside = split(axes[1], groups)
-        freeze((inside,), f"{STATISTIC} ({call.name})")
+        flag((inside,), f"{STATISTIC} ({call.name})")
         if inside.size > 1:
+            tag((inside,), "statistic")
             tag((group,), "grouped")
     except MisalignedError:
         freeze(axes[1], f"{call.name} groups cut across it")
@@ -221,6 +239,8 @@ def triangle(call: Call) -> None:
 
 
 STATISTICS = "mean amax amin aminmax max min var std var_mean std_mean logsumexp prod argmax argmin all any"
+NORMS = "norm linalg_vector_norm"
+LAYER_NORMS = "native_layer_norm _fused_rms_norm rms_norm"
 ALONG = "_softmax softmax _safe_softmax _log_softmax log_softmax cumsum cumprod sort topk logcumsumexp"
 POOLS = (
     "max_pool2d_with_indices max_pool1d max_pool2d max_pool3d max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
@@ -238,13 +258,13 @@ BATCH_NORMS = (
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {f"aten.{name}": total for name in ("sum", "nansum")}
-    | {f"aten.{name}": norm for name in ("norm", "linalg_vector_norm")}
+    | {f"aten.{name}": norm for name in NORMS.split()}
     | {f"aten.{name}": statistic for name in STATISTICS.split()}
     | {f"aten.{name}": along for name in ALONG.split()}
     | {f"aten.{name}": fourier for name in ("_fft_c2c", "_fft_r2c", "_fft_c2r")}
     | {f"aten.{name}": pooling for name in POOLS.split()}
     | {f"aten.{name}": batch_norm for name in BATCH_NORMS.split()}
-    | {f"aten.{name}": layer_norm for name in ("native_layer_norm", "_fused_rms_norm", "rms_norm")}
+    | {f"aten.{name}": layer_norm for name in LAYER_NORMS.split()}
     | {"aten.native_group_norm": group_norm, "aten.tril": triangle, "aten.triu": triangle}
     | {"aten._weight_norm_interface": weight_norm, "aten.affine_grid_generator": grid}
     | {f"aten.grid_sampler_{n}d": sampled for n in (2, 3)}
