@@ -110,8 +110,8 @@ NETWORKS: dict[str, Architecture] = {
         neck_hidden_sizes=[6, 8, 10, 12, 14, 16, 18],
         num_attention_heads=4,
     ),
-    "mobilevitv2": pyramid("MobileViTV2", size=64, image_size=64, width_multiplier=0.25),
-    "swiftformer": pyramid("SwiftFormer", depths=[1, 1, 1, 1], embed_dims=[8, 12, 20, 28], mlp_ratio=2),
+    "mobilevitv2": conv("MobileViTV2", size=64, image_size=64, width_multiplier=0.25),
+    "swiftformer": conv("SwiftFormer", depths=[1, 1, 1, 1], embed_dims=[8, 12, 20, 28], mlp_ratio=2),
     "videomae": Architecture(
         "vision", species("VideoMAE", "ForVideoClassification", num_frames=4, tubelet_size=2, **VISION), video
     ),

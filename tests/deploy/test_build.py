@@ -62,6 +62,18 @@ def test_numbers_that_json_lacks_come_back() -> None:
     assert tuple(made.config.time_step_limit) == (0.0, math.inf)
 
 
+def test_a_network_inside_that_has_no_fused_attention() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1], "layer_type": "basic"}
+    backbone = transformers.ResNetConfig(**sizes, out_features=["stage2"])
+    config = transformers.DetrConfig(
+        use_timm_backbone=False, backbone=None, backbone_config=backbone, d_model=8, num_queries=2,
+        encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+    )  # fmt: skip
+    made = Transformers.of(transformers.DetrForObjectDetection(config))()
+    assert type(made) is transformers.DetrForObjectDetection
+
+
 def test_transformers_class_and_config() -> None:
     transformers = pytest.importorskip("transformers")
     model = transformers.BertModel(transformers.BertConfig(**CONFIG, attn_implementation="eager"))

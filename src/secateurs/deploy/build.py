@@ -63,7 +63,7 @@ class Transformers:
         return cls(
             architecture=type(model).__name__,
             config=json.loads(config.to_json_string(use_diff=False)),
-            attention=config._attn_implementation if config._attn_implementation in ATTENTIONS else None,
+            attention=_attention(config),
             files=companions(directory) if directory else (),
         )
 
@@ -84,6 +84,14 @@ def companions(directory: str | Path) -> tuple[Path, ...]:
         directory: Of a transformers model, or an artifact.
     """
     return tuple(sorted({f for name in TOKENIZER_FILES for f in Path(directory).glob(name) if f.is_file()}))
+
+
+def _attention(config: Any) -> str | None:
+    """Its implementation; None where a network inside it has another, and transformers is to choose as it did."""
+    inside = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
+    said = {it._attn_implementation for it in (config, *inside) if it is not None}
+    (only,) = said if len(said) == 1 else (None,)
+    return only if only in ATTENTIONS else None
 
 
 def _read(value: Any) -> Any:

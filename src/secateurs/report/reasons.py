@@ -22,6 +22,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("its positions are the parts of complex numbers", "a real and an imaginary part, which belong together"),
     ("its positions are (taken apart|told apart|stacked)", "each has a meaning of its own"),
     ("sequences are packed by their lengths", "how long each sequence is says where things lie"),
+    ("a system is solved along it", "every position of it enters all of the answer"),
     ("data decide", "what takes part depends on the input"),
     (".* has no rule", "the tracer does not know this operator, so it changes nothing that goes through it"),
     (".*groups cut across it", "the groups of the operator do not fall together with the parts that it is made of"),
