@@ -241,3 +241,21 @@ def test_random_numbers_are_the_same_in_every_pass() -> None:
 class Noise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.rand_like(x)
+
+
+def test_a_hook_that_a_pass_registers_goes_with_the_note_that_it_is_there() -> None:
+    class Hooked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.hooked = nn.Linear(4, 6), False
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.hooked:
+                self.a.register_forward_hook(lambda module, inputs, output: output + 1)
+                self.hooked = True
+            return self.a(x)
+
+    model = Hooked()
+    (first,), (second,) = (forward(model, (torch.ones(2, 4),)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not model.hooked and not model.a._forward_hooks

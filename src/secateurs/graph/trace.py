@@ -7,6 +7,7 @@ operator without a rule freezes the dims that it touches.
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -242,11 +243,15 @@ def forward(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
         return tuple(results(model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)))
 
 
+CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+"""Modules keep their state in these, hooks among it: one that a pass registers goes with the note that it is there."""
+
+
 @contextmanager
 def _left_alone(model: nn.Module) -> Iterator[None]:
     """Put back what modules hold, also inside their dicts and lists: modes, and what a pass keeps for the next one."""
     held = [(module, dict(vars(module))) for module in model.modules()]
-    inside = [(x, x.copy()) for _, values in held for x in values.values() if type(x) in (dict, list, set)]
+    inside = [(x, x.copy()) for _, values in held for x in values.values() if type(x) in CONTAINERS]
     try:
         yield
     finally:

@@ -202,3 +202,30 @@ def test_random_numbers_freeze_what_they_are_drawn_for() -> None:
 
     it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
     assert it.graph.unknown == frozenset() and not it.free("a.weight")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_written_where_a_mask_is_set_passes_its_width(whole: bool) -> None:
+    """As the features of an image among the tokens of a text."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        text, image = m.text(x), m.image(x[:2])
+        mask = (x[:, :1] * 0 + torch.tensor([[1.0], [0.0], [1.0]]) > 0).expand_as(text)
+        return m.b(text.masked_scatter(mask if whole else mask.contiguous(), image))
+
+    layers = {"text": nn.Linear(4, 6), "image": nn.Linear(4, 6), "b": nn.Linear(6, 2)}
+    it = see(forward, torch.randn(3, 4), **layers)
+    assert it.graph.unknown == frozenset()
+    assert it.free("image.weight") == it.free("text.weight") == ([6] if whole else [])
+    assert it.same(("image.weight", 0), ("text.weight", 0)) == whole
+    assert it.proven() or not whole
+
+
+def test_what_python_compares_is_frozen() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        h = m.a(x)
+        return m.b(h) * len(torch.unique(h > 0)) if torch.equal(h, h) else h
+
+    it = see(forward, torch.randn(3, 4), a=nn.Linear(4, 6), b=nn.Linear(6, 2))
+    assert it.graph.unknown == frozenset()
+    assert it.reason("a.weight") == "its positions are counted"

@@ -156,6 +156,24 @@ def index_put(call: Call) -> None:
     call.give(call.axes(target), call.dirty(target, values) | kept)
 
 
+def masked_scatter(call: Call) -> None:
+    """Values in their order where a mask is set; the last dims, along which it is one value, are the same in both."""
+    target, mask, values = call.args[:3]
+    mine, theirs = call.axes(target), call.axes(values)
+    whole = 0  # how many of the last dims are written as a whole
+    strides = mask.expand_as(target).stride()
+    while (
+        whole < min(len(mine), len(theirs))
+        and strides[-whole - 1] == 0
+        and target.shape[-whole - 1] == values.shape[-whole - 1]
+    ):
+        whole += 1
+        unify(mine[-whole], theirs[-whole], f"{call.name} meets it in two arrangements")
+    for axis in (*mine[: len(mine) - whole], *theirs[: len(theirs) - whole]):
+        freeze(axis, INDEXED)
+    call.give(mine, call.dirty(target, values))
+
+
 def _all(axes: Iterable[Axis]) -> list[Node]:
     return [leaf for axis in axes for leaf in leaves(axis)]
 
@@ -185,7 +203,9 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     | {f"aten.{name}": scatter for name in ["scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce"]}
     | {f"aten.{name}": scatter for name in ["scatter_reduce_", "index_add", "index_add_", "index_copy", "index_fill"]}
     | {f"aten.{name}": index_put for name in ("index_put", "index_put_", "_unsafe_index_put")}
-    | {f"aten.{name}": counted for name in ("nonzero", "histc", "bincount", "_local_scalar_dense")}
+    | {f"aten.masked_scatter{in_place}": masked_scatter for in_place in ("", "_")}
+    | {f"aten.{name}": counted for name in ("nonzero", "histc", "bincount", "_local_scalar_dense", "_is_all_true")}
+    | {f"aten.{name}": counted for name in ("_unique2", "unique_consecutive", "unique_dim", "bucketize", "equal")}
     | {f"aten.{name}": embedding_bag for name in ("_embedding_bag", "_embedding_bag_forward_only")}
     | {f"aten.{name}": drawn for name in DRAWN.split()}
     | {
