@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +13,15 @@ from secateurs import evidence, surgery
 from secateurs.allocations.uniform import Uniform
 from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.wanda import Wanda
+from secateurs.deploy import load, read_manifest, read_recipe, save
 from secateurs.graph import trace
+from secateurs.program import Program
 from secateurs.prune import Pruned, _dense, find_groups, prune, rounds
 from secateurs.recipe import Recipe
 from secateurs.recoveries.fine_tune import FineTune
+from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.iterative import Iterative
+from secateurs.search import states
 from secateurs.structures.channel import Channel
 from secateurs.structures.n_m import NM
 from secateurs.structures.neuron import Neuron
@@ -179,3 +185,57 @@ def test_a_trace_at_hand_is_used() -> None:
     given, found = (prune(model, task, recipe(), 0.4, network=known) for known in (network, None))
     assert given.plan.keep.keys() == found.plan.keep.keys()
     assert all(torch.equal(given.plan.keep[name], kept) for name, kept in found.plan.keep.items())
+
+
+class Written(nn.Module):
+    """A size in the code, which no attribute repairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(64, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = torch.relu(self.a(x.flatten(1))).view(-1, 6)
+        out: Tensor = self.c(torch.relu(self.b(hidden)))
+        return out
+
+
+def test_what_python_holds_goes_where_the_recipe_lets_it_be_rewritten(tmp_path: Path) -> None:
+    model, task = Written().eval(), example_task()
+    plain = prune(model, task, recipe(Neuron(), heal=True), 0.4)
+    assert isinstance(plain.model, Written)
+    asked = replace(recipe(Neuron(), heal=True), rewrite=True)
+    found = prune(model, task, asked, 0.4)
+    assert isinstance(found.model, Program)
+    assert {group.name for group in found.groups} == {"a.neurons", "b.neurons"}
+    assert found.model.get_parameter("a.weight").shape[0] < 6
+    assert same_outputs(found.model, found.masked)
+    assert not torch.equal(found.masked.c.bias, model.c.bias), "it was not healed"
+
+    states.keep(tmp_path / "state", found)
+    back = states.restore(tmp_path / "state", model, found.groups)
+    assert same_outputs(back.model, found.masked)
+    further = [prune(model, task, replace(asked, recovery=Nothing()), 0.6, start=start) for start in (found, back)]
+    assert same_outputs(further[0].model, further[1].model)
+
+    save(tmp_path / "artifact", found, recipe=asked, manifest={}, build=None)
+    assert read_manifest(tmp_path / "artifact")["rewritten"]
+    assert same_outputs(load(tmp_path / "artifact"), found.masked)
+    assert read_recipe(tmp_path / "artifact") == asked
+
+
+def test_a_plain_module_is_preferred_to_a_rewritten_one() -> None:
+    model, task = example_model(), example_task()
+    assert type(prune(model, task, replace(recipe(), rewrite=True), 0.4).model) is type(model)
+
+
+def test_what_cannot_be_rewritten_is_pruned_as_python_lets_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Branching(Written):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if float(x.sum()) < 1e6 else -x)
+
+    found = prune(Branching().eval(), example_task(), replace(recipe(Neuron()), rewrite=True), 0.4)
+    assert [group.name for group in found.groups] == ["b.neurons"]
+    assert "the network cannot be rewritten: torch.export refuses it" in caplog.text

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from secateurs.program import Program
 from secateurs.repair import Repair
 from secateurs.types import Argument, Plan, Returns, SecateursError, Skip
 
@@ -36,11 +37,13 @@ class State:
             that ``state_dict`` leaves out are here too: pruning may have changed their shape.
         ties: Every other name of a tied tensor -> its first name.
         passing: The buffers that ``state_dict`` leaves out; a newer version of the network's code may lack them.
+        program: The operators, where the network had to be rewritten.
     """
 
     tensors: Mapping[str, Tensor]
     ties: Mapping[str, str]
     passing: frozenset[str] = frozenset()
+    program: Mapping[str, Any] | None = None
 
 
 def read_state(model: nn.Module) -> State:
@@ -54,7 +57,7 @@ def read_state(model: nn.Module) -> State:
         else:
             first[id(tensor)] = name
             tensors[name] = tensor.detach().cpu().contiguous()
-    return State(tensors, ties, _passing(model))
+    return State(tensors, ties, _passing(model), model.to_json() if isinstance(model, Program) else None)
 
 
 def give_state_(model: nn.Module, state: State) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs import evidence, surgery
-from secateurs.graph import Graph, trace
+from secateurs.graph import Graph, recorded, trace
+from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
 from secateurs.recipe import Recipe
@@ -86,7 +87,7 @@ def rounds(
         SecateursError: The recipe does not fit the sparsity or the network, or the forward pass fails.
     """
     recipe.check(sparsity)
-    network = network or trace(model, task.example_inputs)
+    network = network or traced(model, task.example_inputs, recipe)
     groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
     current = copied(start.masked if start else model)
     plan = start.plan if start else Plan({})
@@ -112,6 +113,21 @@ def rounds(
         small = shrunk.model
         yield Pruned(shrunk.model, plan, shrunk.repairs, copied(current), groups, step)
         surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
+
+
+def traced(model: nn.Module, example_inputs: Inputs, recipe: Recipe) -> Graph:
+    """The trace of a network; with its operators where the recipe lets it be rewritten and that can be done.
+
+    Raises:
+        SecateursError: The forward pass fails.
+    """
+    network = trace(model, example_inputs)
+    if recipe.rewrite:
+        try:
+            return recorded(network, model, example_inputs)
+        except RewriteError as error:
+            logger.warning("the network cannot be rewritten: %s", error)
+    return network
 
 
 def find_groups(

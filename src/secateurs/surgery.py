@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.graph import Graph
-from secateurs.graph.agreement import difference, in_single
+from secateurs.graph.agreement import beside, difference, in_single
 from secateurs.graph.attempts import Progress
 from secateurs.graph.attributes import candidates, mirrors, reads
 from secateurs.graph.numbering import renumbered
+from secateurs.graph.resize import rewritten
+from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import reference
 from secateurs.graph.trace import state
 from secateurs.repair import Repair, apply_repairs_, copied, skip_
@@ -44,7 +46,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class Shrunk:
-    """A physically smaller network, the modules it does not run, and the attributes changed to make it run."""
+    """A physically smaller network, the modules it does not run, and the attributes changed to make it run.
+
+    ``model`` is a ``Program`` where the network had to be rewritten.
+    """
 
     model: nn.Module
     repairs: tuple[Repair | Skip, ...]
@@ -125,7 +130,8 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
         example_inputs: For the proof.
 
     Raises:
-        UnprovenError: No repair of the module attributes makes it run and agree with the masked network.
+        UnprovenError: No repair of the module attributes makes it run and agree with the masked network; nor, where
+            ``network`` holds a recording, does its rewriting.
     """
     small = copied(model)
     mask_(small, groups, plan)
@@ -138,7 +144,19 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
         return Shrunk(small, ())
     trial, inputs = in_single(small, example_inputs)
     expect = partial(reference, network=network, groups=groups, plan=plan)
-    repairs = _shrink_(trial, cut, network, inputs, expect)
+    try:
+        repairs = _shrink_(trial, cut, network, inputs, expect)
+    except UnprovenError as refusal:
+        if network.recording is None or cut.skips:
+            raise
+        masked = copied(model)
+        mask_(masked, groups, plan)
+        expected = expect(masked, example_inputs)
+        _cut_(masked, cut.kept)
+        try:
+            return Shrunk(rewritten(network, cut.sizes, masked, example_inputs, expected), ())
+        except RewriteError as error:
+            raise UnprovenError(f"{refusal}; and {error}") from error
     if trial is not small:
         _cut_(small, cut.kept)
         apply_repairs_(small, repairs)
@@ -248,41 +266,13 @@ def provable(
             for plan in _trials(some):
                 shrink(model, some, plan, network, example_inputs)
         except UnprovenError as error:
-            return f"Python holds its size out of reach: {error}"
+            more = "" if network.recording else " (a recipe with `rewrite: true` may shrink it)"
+            return f"Python holds its size out of reach: {error}{more}"
         return ""
 
     by_kind = ([g for g in groups if g.dims], [g for g in groups if g.residuals])  # a layer that went proves no dim
-    passed = {group.name for some in by_kind for group in _passing(some, problem, reasons)}
+    passed = {group.name for some in by_kind for group in beside(some, problem, reasons)}
     return tuple(group for group in groups if not group.removable or group.name in passed), reasons
-
-
-Problem = Callable[[Sequence[Group]], str]
-"""Why these groups cannot be shrunk beside each other; empty where they can."""
-
-
-def _passing(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> list[Group]:
-    """Those that pass beside each other, found by halving; where two halves do not fit, the earlier groups stay."""
-    found = problem(some)
-    if not found:
-        return list(some)
-    if len(some) == 1:
-        reasons[_key(some[0])] = found
-        return []
-    middle = len(some) // 2
-    left, right = (_passing(half, problem, reasons) for half in (some[:middle], some[middle:]))
-    if len(left) + len(right) < len(some) and not problem([*left, *right]):
-        return [*left, *right]
-    for group in right:
-        found = problem([*left, group])
-        if found:
-            reasons[_key(group)] = found
-        else:
-            left.append(group)
-    return left
-
-
-def _key(group: Group) -> str:
-    return group.dims[-1] if group.dims else group.name
 
 
 def _trials(groups: Iterable[Group]) -> Iterator[Plan]:

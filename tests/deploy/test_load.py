@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,22 @@ def test_a_transformers_model_comes_back_in_a_new_process_without_the_tracer(tmp
     assert seen.stdout.split() == [], "loading imported the tracer"
     expected = model(input_ids=torch.arange(10).view(2, 5)).logits
     assert torch.allclose(torch.load(out), expected, atol=1e-6)
+
+
+def test_a_rewritten_network_comes_back_without_its_code(tmp_path: Path, pruned: Any) -> None:
+    from secateurs.graph.rewrite import record
+
+    token = torch.arange(5)
+    program = record(pruned.model, (token,)).program
+    save(tmp_path / "a", replace(pruned, model=program, repairs=()), recipe=_Recipe(), manifest={}, build=None)
+    code = RELOAD.replace("tokens = torch.arange(10).view(2, 5)", "tokens = torch.arange(7)")
+    code = code.replace("model(input_ids=tokens).logits", "model(token=tokens)")
+    out = tmp_path / "out.pt"
+    command = [sys.executable, "-c", code, tmp_path / "a", out]
+    seen = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert seen.returncode == 0, seen.stderr
+    assert seen.stdout.split() == [], "loading imported the tracer"
+    assert torch.allclose(torch.load(out), pruned.model.eval()(torch.arange(7)), atol=1e-6)
 
 
 class _Recipe:

@@ -12,7 +12,8 @@ from torch import nn
 
 from secateurs.archive import State, give_state_, read_state, read_tensors, unpack_plan, unpack_repairs
 from secateurs.deploy.build import Function
-from secateurs.deploy.manifest import PLAN, RECIPE, REPAIRS, WEIGHTS, read_build, read_manifest, verify
+from secateurs.deploy.manifest import PLAN, PROGRAM, RECIPE, REPAIRS, WEIGHTS, read_build, read_manifest, verify
+from secateurs.program import read_program
 from secateurs.repair import apply_repairs_, skip_
 from secateurs.types import Plan, SecateursError
 
@@ -24,7 +25,8 @@ def load(directory: str | Path, build: Callable[[], nn.Module] | None = None) ->
     """Load a pruned network, ready to run, on the CPU and in evaluation mode.
 
     Every file is first compared with the manifest's SHA-256. The dense network is built, given the stored tensors,
-    and its sizes are repaired; the global random state is left as it was.
+    and its sizes are repaired; the global random state is left as it was. A network that had to be rewritten needs
+    no build: it comes back as a ``Program``, its operators.
 
     Args:
         directory: An artifact.
@@ -37,7 +39,11 @@ def load(directory: str | Path, build: Callable[[], nn.Module] | None = None) ->
             another network than the one that was pruned.
     """
     directory = Path(directory)
-    verify(directory, read_manifest(directory))
+    manifest = read_manifest(directory)
+    verify(directory, manifest)
+    if PROGRAM in manifest["files"]:
+        tensors, about = read_tensors(directory / WEIGHTS)
+        return read_program(json.loads((directory / PROGRAM).read_text(encoding="utf-8")), tensors, about["ties"])
     build = build or _own_build(directory)
     with torch.random.fork_rng(devices=[]):
         model = build()

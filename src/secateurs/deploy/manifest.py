@@ -26,8 +26,9 @@ WEIGHTS = "model.safetensors"
 PLAN = "plan.safetensors"
 RECIPE = "recipe.yaml"
 REPAIRS = "repairs.json"
+PROGRAM = "program.json"
 CONFIG = "config.json"
-RESERVED = frozenset({"format", "build", "files"})
+RESERVED = frozenset({"format", "build", "files", "rewritten"})
 
 
 def versions() -> dict[str, str]:

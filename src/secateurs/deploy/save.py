@@ -19,6 +19,7 @@ from secateurs.deploy.manifest import (
     FORMAT,
     MANIFEST,
     PLAN,
+    PROGRAM,
     RECIPE,
     REPAIRS,
     RESERVED,
@@ -27,6 +28,7 @@ from secateurs.deploy.manifest import (
     digest,
     versions,
 )
+from secateurs.program import Program
 from secateurs.types import SecateursError
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def save(
     if taken:
         raise SecateursError(f"the manifest's key {min(taken)!r} is written by save itself: name yours otherwise")
     about = {"format": FORMAT, "versions": versions(), **plain(manifest), "build": describe(build)}
+    about["rewritten"] = isinstance(pruned.model, Program)
     with aside(directory) as partial:
         _write_network(partial, pruned)
         (partial / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
@@ -80,6 +83,8 @@ def _write_network(directory: Path, pruned: Pruned) -> None:
     packed, sizes = pack_plan(pruned.plan)
     write_tensors(directory / PLAN, packed, {"sizes": sizes})
     _write_json(directory / REPAIRS, pack_repairs(pruned.repairs))
+    if state.program is not None:
+        (directory / PROGRAM).write_text(json.dumps(state.program, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from secateurs.graph import naming
 from secateurs.graph.network import Graph, Sum
+from secateurs.graph.rewrite import record
 from secateurs.graph.rules import rule_for
 from secateurs.graph.trace import Trace, run
 from secateurs.types import Inputs, SecateursError
 
-__all__ = ["Graph", "Sum", "trace"]
+__all__ = ["Graph", "Sum", "recorded", "trace"]
 
 
 def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
@@ -34,3 +37,17 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
             f"the model's forward pass fails on the example inputs: {type(error).__name__}: {line}"
         ) from error
     return naming.build(model, found)
+
+
+def recorded(graph: Graph, model: nn.Module, example_inputs: Inputs) -> Graph:
+    """The same network with its operators written down: what Python refuses to shrink may then be rewritten.
+
+    Args:
+        graph: The trace of ``model``.
+        model: Left as it is.
+        example_inputs: Arguments of its forward.
+
+    Raises:
+        RewriteError: The network cannot be written down.
+    """
+    return replace(graph, recording=record(model, example_inputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from secateurs.graph.trace import forward, state
 from secateurs.repair import copied
-from secateurs.types import Inputs
+from secateurs.types import Group, Inputs
 
 TOLERANCE = 2e-5
 """Largest accepted difference between masked and shrunk outputs, relative to the largest output, in single precision.
@@ -64,3 +64,32 @@ def _close(mine: Tensor, wanted: Tensor) -> bool:
     scale = float(finite.abs().max()) if finite.numel() else 1.0
     tolerance = max(TOLERANCE, 8 * torch.finfo(wanted.dtype).eps)
     return torch.allclose(mine, wanted, rtol=0.0, atol=tolerance * scale, equal_nan=True)
+
+
+Problem = Callable[[Sequence[Group]], str]
+"""Why these groups cannot be shrunk beside each other; empty where they can."""
+
+
+def beside(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> list[Group]:
+    """Those that pass beside each other, found by halving; where two halves do not fit, the earlier groups stay."""
+    found = problem(some)
+    if not found:
+        return list(some)
+    if len(some) == 1:
+        reasons[_key(some[0])] = found
+        return []
+    middle = len(some) // 2
+    left, right = (beside(half, problem, reasons) for half in (some[:middle], some[middle:]))
+    if len(left) + len(right) < len(some) and not problem([*left, *right]):
+        return [*left, *right]
+    for group in right:
+        found = problem([*left, group])
+        if found:
+            reasons[_key(group)] = found
+        else:
+            left.append(group)
+    return left
+
+
+def _key(group: Group) -> str:
+    return group.dims[-1] if group.dims else group.name

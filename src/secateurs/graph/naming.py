@@ -29,10 +29,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
     names = _names(carriers)
 
     def convert(axis: Axis) -> Factors:
-        return tuple(
-            Sum(tuple(convert(part) for part in node.parts)) if node.parts is not None else names.get(node, node.size)
-            for node in factors(axis)
-        )
+        return factors_of(axis, names)
 
     dims = {
         names[leaf]: Dim(
@@ -57,6 +54,21 @@ def build(model: nn.Module, trace: Trace) -> Graph:
         unknown=frozenset(trace.unknown),
         spared=frozenset(trace.spared),
         residuals=residuals.find(trace.flow),
+    )
+
+
+def names_of(model: nn.Module, trace: Trace) -> dict[Node, str]:
+    """The names that ``build`` gave."""
+    return _names(_carriers({name: trace.label(tensor) for name, tensor in state(model)}))
+
+
+def factors_of(axis: Axis, names: Mapping[Node, str]) -> Factors:
+    """An axis as plain data."""
+    return tuple(
+        Sum(tuple(factors_of(part, names) for part in node.parts))
+        if node.parts is not None
+        else names.get(node, node.size)
+        for node in factors(axis)
     )
 
 

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from secateurs.types import Counts, Dim, Group, Member, Price, Residual, Weight
+
+if TYPE_CHECKING:
+    from secateurs.graph.rewrite import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Graph:
         unknown: Operators met that have no rule.
         spared: (tensor, axis) along which a dropped unit keeps its values while it is masked.
         residuals: What can be skipped such that its input is left.
+        recording: The network as operators, where it may be rewritten.
     """
 
     dims: Mapping[str, Dim]
@@ -69,6 +74,7 @@ class Graph:
     unknown: frozenset[str] = field(default_factory=frozenset)
     spared: frozenset[tuple[str, int]] = field(default_factory=frozenset)
     residuals: tuple[Residual, ...] = ()
+    recording: Recording | None = None
 
     def size(self, axis: Factors, sizes: Sizes | None = None) -> int:
         """Number of positions of an axis, after dims took these sizes."""

@@ -34,6 +34,8 @@ class Recipe:
         schedule: When.
         recovery: How to heal after each round.
         calibration_batches: Batches of the train split that the criterion may look at, each round.
+        rewrite: Whether a network whose Python code refuses smaller sizes may come back as its operators (a
+            ``Program``), so that more of it can go.
 
     Raises:
         SecateursError: No structure, or fewer than one calibration batch.
@@ -45,6 +47,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=OneShot)
     recovery: Recovery = field(default_factory=Nothing)
     calibration_batches: int = 16
+    rewrite: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is something to prune, and data to look at."""
@@ -90,6 +93,8 @@ class Recipe:
         values["structure"] = tuple(part("structure", structure) for structure in structures)
         if "calibration_batches" in spec:
             values["calibration_batches"] = fit("recipe", "calibration_batches", spec["calibration_batches"], int)
+        if "rewrite" in spec:
+            values["rewrite"] = fit("recipe", "rewrite", spec["rewrite"], bool)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +103,7 @@ class Recipe:
             "structure": [describe("structure", part) for part in self.structure],
             **{axis: describe(axis, getattr(self, axis)) for axis in _SINGLE},
             "calibration_batches": self.calibration_batches,
+            "rewrite": self.rewrite,
         }
 
     @classmethod

@@ -25,10 +25,9 @@ from pathlib import Path
 
 from torch import nn
 
-from secateurs.graph import trace
 from secateurs.measures.instruments.forward import device_of
 from secateurs.measures.instruments.meters import open_meter
-from secateurs.prune import Pruned, find_groups
+from secateurs.prune import Pruned, find_groups, traced
 from secateurs.recipe import Recipe
 from secateurs.search import states
 from secateurs.search.bound import Bound, check_epsilon
@@ -96,7 +95,7 @@ class Algorithm1:
         """
         p = sparsity_of(recipe, p)
         inputs = inputs_of(self, model, task, recipe, p)
-        network = trace(model, task.example_inputs)
+        network = traced(model, task.example_inputs, recipe)
         w = states.dense(model, find_groups(model, recipe.structure, network, task.example_inputs))
         with Journal(Path(directory), inputs) as journal:
             bound = self._bound(journal, model, task)

@@ -21,6 +21,8 @@ from secateurs.archive import (
     unpack_repairs,
     write_tensors,
 )
+from secateurs.measures.instruments.forward import device_of
+from secateurs.program import read_program
 from secateurs.prune import Pruned
 from secateurs.repair import apply_repairs_, copied, skip_
 from secateurs.search.journal import unwritten
@@ -48,6 +50,7 @@ def keep(path: Path, pruned: Pruned) -> None:
         "sizes": sizes,
         "repairs": pack_repairs(pruned.repairs),
         "sparsity": pruned.sparsity,
+        "program": state.program,
     }
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -73,17 +76,21 @@ def restore(path: Path, model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
     """
     tensors, about = read_tensors(path)
     try:
-        state = State(_below("model", tensors), about["ties"], frozenset(about["passing"]))
+        state = State(_below("model", tensors), about["ties"], frozenset(about["passing"]), about["program"])
         plan = unpack_plan(_below("plan", tensors), about["sizes"])
         repairs, sparsity = unpack_repairs(about["repairs"]), float(about["sparsity"])
     except (KeyError, TypeError, ValueError) as error:
         raise SecateursError(
             f"{path} holds no pruned network ({error!r}): search again in another directory"
         ) from error
-    small, masked = copied(model), copied(model)
-    skip_(small, repairs)
-    give_state_(small, state)
-    apply_repairs_(small, repairs)
+    masked = copied(model)
+    if state.program is None:
+        small = copied(model)
+        skip_(small, repairs)
+        give_state_(small, state)
+        apply_repairs_(small, repairs)
+    else:
+        small = read_program(state.program, state.tensors, state.ties).to(device_of(model))
     scatter_(masked, small, groups, plan)
     return Pruned(small, plan, repairs, masked, groups, sparsity)
 
