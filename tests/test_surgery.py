@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -357,3 +358,18 @@ def test_the_plans_of_the_proof_drop_something_everywhere_and_leave_something(si
                 plan.keep[first.name].sum() * second.n_blocks != plan.keep[second.name].sum() * first.n_blocks
                 for plan in plans
             )
+
+
+def test_placed_back_a_direction_under_weight_norm_is_no_zero() -> None:
+    norm = nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2))
+    inputs = (torch.randn(3, 4),)
+    graph = trace(model, inputs)
+    groups = groups_of(graph)
+    plan = Plan({group.name: torch.arange(group.n_units) > 1 for group in groups})
+    small = shrink(model, groups, plan, graph, inputs).model
+    other = copy.deepcopy(model)
+    scatter_(other, small, groups, plan)
+    assert torch.allclose(other(*inputs), small(*inputs), atol=1e-6)
+    mask_(model, groups, plan)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))

@@ -201,28 +201,28 @@ def _tries(candidates: Iterator[list[Repair]], numbers: list[Repair]) -> Iterato
 def _cut_(model: nn.Module, kept: Positions) -> None:
     tensors = dict(state(model))
     for (name, axis), stay in kept.items():
-        if name not in tensors:  # the whole layer went
-            continue
-        tensor = tensors[name]
-        tensor.grad = None
-        tensor.data = tensor.data.index_select(axis, stay.to(tensor.device))
+        if (tensor := tensors.get(name)) is not None:  # else the whole layer went
+            tensor.grad = None
+            tensor.data = tensor.data.index_select(axis, stay.to(tensor.device))
 
 
 def _snapshot(model: nn.Module, repairs: Iterable[Repair]) -> dict[tuple[str, str], object]:
-    out: dict[tuple[str, str], object] = {}
-    for repair in repairs:
-        top = repair.attribute.split(".")[0]
-        out[repair.module, top] = getattr(model.get_submodule(repair.module), top)
-    return out
+    places = [(repair.module, repair.attribute.split(".")[0]) for repair in repairs]
+    return {(module, top): getattr(model.get_submodule(module), top) for module, top in places}
 
 
 def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: Plan) -> None:
     """Inverse of ``shrink``: place the small network's values back into the dense-shaped one, zero elsewhere."""
     kept, values = positions(model, groups, plan), dict(state(small))
+    gone, spared = masks(model, groups, plan), {m.tensor for group in groups for m in group.members if not m.zeroed}
     with torch.no_grad():
         for name, tensor in state(model):
             if name in values:
-                tensor.copy_(spread(values[name], name, tensor.shape, kept))
+                placed = spread(values[name], name, tensor.shape, kept)
+                if name in spared:  # dropped units keep their values in it
+                    here = spread(torch.ones_like(values[name]), name, tensor.shape, kept) > 0
+                    placed = torch.where(here, placed, tensor * gone.get(name, True))
+                tensor.copy_(placed)
             else:  # the whole layer went
                 tensor.zero_()
 
