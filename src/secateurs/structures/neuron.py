@@ -13,8 +13,10 @@ from secateurs.types import Group, Network
 class Neuron(Constraints):
     """One group for each free dim of neurons; a gated layer's two halves share one dim.
 
-    The neurons of several experts held in one tensor compete inside their expert, and each expert loses the same
-    number. Fields: those of ``Constraints``.
+    The neurons of experts that lie side by side along an axis compete inside their expert, and each expert loses the
+    same number; of experts stacked along an axis of their own, a unit is the neuron of one number in all.
+
+    Fields: those of ``Constraints``.
     """
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
