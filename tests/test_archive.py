@@ -28,7 +28,7 @@ from secateurs.archive import (
     write_tensors,
 )
 from secateurs.repair import Repair
-from secateurs.types import Plan, Reading, SecateursError
+from secateurs.types import Argument, Plan, Reading, SecateursError, Skip
 
 
 class Tied(nn.Module):
@@ -120,6 +120,12 @@ def test_plans_round_trip(keep: dict[str, list[bool]]) -> None:
 def test_repairs_round_trip() -> None:
     repairs = (Repair("a.b", "heads", 3), Repair("", "config.sizes", (1, 2)))
     assert unpack_repairs(pack_repairs(repairs)) == repairs
+
+
+def test_what_is_skipped_round_trips() -> None:
+    returns = (Argument("x", 0, zero=True), None, (Argument("mask", -1),))
+    repairs = (Skip("layers.0", Argument("x", 0)), Skip("layers.1", returns), Skip("layers.2", None))
+    assert unpack_repairs(json.loads(json.dumps(pack_repairs(repairs)))) == repairs
 
 
 def test_overlapping_tensors_are_written_whole(tmp_path: Path) -> None:

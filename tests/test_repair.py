@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from secateurs.repair import Repair, apply_repairs_, copied
-from secateurs.types import SecateursError
+from secateurs.repair import Repair, apply_repairs_, copied, skip_
+from secateurs.types import Argument, SecateursError, Skip
 
 
 class Config:
@@ -104,3 +104,37 @@ def test_a_network_that_holds_what_it_computed_is_copied() -> None:
     assert torch.equal(twin(x), net(x))
     assert {id(p) for p in twin.parameters()}.isdisjoint(id(p) for p in net.parameters())
     assert net[0].weight.grad_fn is not None
+
+
+class Pair(nn.Module):
+    """Returns its input doubled, and a second argument; others read its plain attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind, self.sizes, self.weight = "sliding", (2, 3), nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None, None]:
+        return 2 * self.weight * x, bias, None
+
+
+def test_a_skipped_module_hands_on_what_it_is_given() -> None:
+    net = nn.ModuleDict({"zero": Pair(), "same": Pair()}).eval()
+    handed_on = (Argument("bias", 1), None)
+    skips = [Skip("zero", (Argument("x", 0, zero=True), *handed_on)), Skip("same", (Argument("x", 0), *handed_on))]
+    skip_(net, skips)
+    x, bias = torch.randn(3, 2), torch.randn(2)
+    for name, wanted in (("zero", torch.zeros(3, 2)), ("same", x)):
+        for out in (net[name](x, bias), net[name](x, bias=bias), net[name](bias=bias, x=x)):
+            assert torch.equal(out[0], wanted) and out[1] is bias and out[2] is None
+    assert not list(net.parameters()) and not net["zero"].training
+    assert (net["same"].kind, net["same"].sizes) == ("sliding", (2, 3))
+    assert "zeros like x" in repr(net)
+
+    again = net["same"]
+    apply_repairs_(net, skips)
+    assert net["same"] is again, "what is skipped already was skipped again"
+
+
+def test_a_module_to_skip_that_is_not_there_is_named() -> None:
+    with pytest.raises(SecateursError, match=r"no layers\.7"):
+        skip_(Net(), [Skip("layers.7", None)])

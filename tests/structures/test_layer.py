@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +17,23 @@ from torch import Tensor, nn
 
 from networks import DECODER, ENCODER, NETWORKS, VISION, VOCABULARY, causal_text, pixels, text, trained_, transformer
 from secateurs import surgery
+from secateurs.allocations.global_rank import GlobalRank
 from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.random import Random
+from secateurs.criteria.taylor import Taylor
+from secateurs.deploy import load, save
 from secateurs.evidence import scores
 from secateurs.graph import Graph, trace
 from secateurs.graph.trace import forward
 from secateurs.measures.accuracy import Accuracy
+from secateurs.prune import prune
+from secateurs.recipe import Recipe
+from secateurs.recoveries.fine_tune import FineTune
 from secateurs.repair import Skipped
+from secateurs.schedules.iterative import Iterative
+from secateurs.structures.channel import Channel
 from secateurs.structures.layer import Layer
+from secateurs.testing import example_task
 from secateurs.types import Group, Inputs, Plan, Task
 
 T5 = {"d_model": 24, "d_kv": 4, "d_ff": 20, "num_layers": 3, "num_heads": 3, "vocab_size": VOCABULARY}
@@ -182,7 +192,7 @@ def test_prices() -> None:
 
 def test_depth_and_width_together() -> None:
     it = subject("llama")
-    [layers], dim = Layer()(it.graph), it.graph.dims["model.layers.1.ffn"]
+    [layers], dim = Layer()(it.graph), it.graph.dims["model.layers.1.mlp.ffn"]
     width = Group(dim.name, dim.size, it.graph.members(dim.name), dim.size, (dim.name,))
     plan = Plan({layers.name: torch.tensor([False, True, True, False]), width.name: torch.arange(dim.size) % 2 == 0})
     gone = Plan({layers.name: torch.tensor([True, False, True, True]), width.name: torch.arange(dim.size) % 2 == 0})
@@ -196,7 +206,7 @@ def test_depth_and_width_together() -> None:
 
 
 @pytest.mark.parametrize("of", ["block", "branch"])
-@pytest.mark.parametrize("dropped", [[0], [1], [0, 2], [3], [0, 1, 2]])
+@pytest.mark.parametrize("dropped", [[0], [1, 3]])
 def test_generate_gives_the_tokens_of_the_masked_network(of: Any, dropped: list[int]) -> None:
     it = subject("llama")
     groups = Layer(of=of)(it.graph)
@@ -213,7 +223,7 @@ def test_generate_gives_the_tokens_of_the_masked_network(of: Any, dropped: list[
     wanted = tokens(masked, use_cache=False)
     assert tokens(small, use_cache=False) == wanted
     assert tokens(small, use_cache=True) == wanted
-    assert tokens(small, use_cache=True, cache_implementation="static") == wanted
+    assert tokens(small, use_cache=True, cache_implementation="static", disable_compile=True) == wanted
     assert tokens(small, num_beams=2) == tokens(masked, num_beams=2)
 
 
@@ -246,6 +256,41 @@ class Normed(nn.Module):
             x = x + block(x)
         out: Tensor = self.last(x)
         return out
+
+
+class Adding(nn.Module):
+    """Adds two convolutions of what it is given to it, and keeps what is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Sequential(nn.Conv2d(6, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.f(x)).relu()
+
+
+def convolutional() -> nn.Module:
+    ends = nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3)
+    return nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), *(Adding() for _ in range(4)), *ends)
+
+
+@pytest.mark.parametrize("beside", [(), (Channel(),)])
+def test_layers_go_in_rounds_and_come_back_from_an_artifact(tmp_path: Path, beside: tuple[Any, ...]) -> None:
+    torch.manual_seed(0)
+    model, task = convolutional().eval(), example_task()
+    parts = (Taylor(), GlobalRank("macs", normalise="mean"), Iterative(2), FineTune(epochs=0.25, learning_rate=1e-3))
+    recipe = Recipe((Layer(), *beside), *parts)
+    pruned = prune(model, task, recipe, 0.55)
+    images = torch.randn(5, 1, 8, 8)
+    before, after = (trace(m, task.example_inputs) for m in (model, pruned.model))
+    assert after.macs() < 0.5 * before.macs()
+    assert sum(isinstance(module, Skipped) for module in pruned.model.modules()) >= 1
+    assert torch.allclose(pruned.model.eval()(images), pruned.masked.eval()(images), atol=1e-5)
+
+    save(tmp_path / "small", pruned, recipe=recipe, manifest={}, build=None)
+    loaded = load(tmp_path / "small", build=convolutional)
+    assert torch.equal(loaded(images), pruned.model(images))
+    assert loaded.state_dict().keys() == pruned.model.state_dict().keys() < model.state_dict().keys()
 
 
 def test_branches_without_a_block_around_them() -> None:
