@@ -26,7 +26,7 @@ def renumbered(model: nn.Module, skips: Iterable[Skip]) -> list[Repair]:
     """
     gone = frozenset(skip.module for skip in skips)
     repairs: list[Repair] = []
-    for name, module in model.named_modules():
+    for name, module in model.named_modules() if gone else ():
         for below, attributes in _counters(module).items():
             paths = [".".join(p for p in (name, str(i), below) if p) for i in attributes.places]
             repairs += _closed_up(model, paths, attributes.names, gone)

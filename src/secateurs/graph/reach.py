@@ -45,6 +45,7 @@ class Reach:
         readers: Value -> the living steps that read it.
         total: Module -> how many living steps it and those below it run.
         products: Module -> how many of these are products.
+        stored: Module -> the parameters and buffers in it.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -54,6 +55,10 @@ class Reach:
         self.readers: dict[int, set[int]] = {}
         self.total: Counter[str] = Counter()
         self.products: Counter[str] = Counter()
+        self.stored: dict[str, list[str]] = {}
+        for name in flow.stored:
+            for path in ancestry(name):
+                self.stored.setdefault(path, []).append(name)
         for i in self.alive:
             paths = [*ancestry(flow.steps[i].module)]
             self.total.update(paths)

@@ -75,9 +75,8 @@ def _owners(reach: Reach, inside: frozenset[int]) -> dict[int, str]:
 
 def _tensors(reach: Reach, modules: Iterable[str], inside: frozenset[int]) -> tuple[str, ...]:
     """The parameters and buffers of modules; empty where others read one of them too."""
-    gone = frozenset(modules)
-    held = {name: value for name, value in reach.flow.stored.items() if any(path in gone for path in ancestry(name))}
-    shared = any(not reach.readers.get(value, frozenset()) <= inside for value in held.values())
+    held = [name for module in modules for name in reach.stored.get(module, ())]
+    shared = any(not reach.readers.get(reach.flow.stored[name], frozenset()) <= inside for name in held)
     return () if shared else tuple(held)
 
 
