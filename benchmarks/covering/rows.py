@@ -111,7 +111,7 @@ def misses(row: Row) -> list[str]:
         apart = row.get("difference")
         far = f"differs from the masked one by {apart:.1e}" if apart is not None and apart > SAME else ""
         why = "; ".join(row.get("stays", [])[:1] or row.get("frozen", []))
-        found.append(f"{row.get('error') or far or few}{f' ({why})' if not far else ''}")
+        found.append(f"{row.get('error') or far or few}{f' ({why})' if why and not far else ''}")
     elif not reloaded(row):
         found.append(f"not reloaded: {row.get('reloaded') or row.get('error') or 'not saved'}")
     elif not row.get("backward"):
