@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import copy
 from functools import cache
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from networks import trained_
+from secateurs import surgery
 from secateurs.graph import Graph, trace
+from secateurs.graph.statistics import reference
+from secateurs.graph.trace import forward
 from secateurs.structures.head import Head
-from secateurs.types import Group
+from secateurs.types import Group, Plan
 
 
 class Attention(nn.Module):
@@ -73,6 +79,43 @@ def test_query_heads_go_alone_the_same_number_from_each_group() -> None:
 def test_query_heads_of_plain_attention_are_its_heads() -> None:
     [alone], [whole] = Head(of="query")(network(6, 1)), Head()(network(6, 1))
     assert (alone.name, alone.n_units, alone.dims) == (whole.name, whole.n_units, whole.dims)
+
+
+class Narrow(nn.Module):
+    """Attention that counts its heads and reads their size; a norm of queries and keys where asked for."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.heads = 2
+        self.norm = nn.RMSNorm(6) if norm else nn.Identity()
+        self.q, self.k, self.v, self.o = nn.Linear(8, 12), nn.Linear(8, 12), nn.Linear(8, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        mixed = nn.functional.scaled_dot_product_attention(self.norm(q), self.norm(k), v)
+        y: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
+        return y
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_dims_inside_heads(norm: bool) -> None:
+    """A scale or a norm follows what stays; dims that a norm's weight shares go from all heads alike."""
+    model, inputs = trained_(Narrow(norm)), (torch.randn(2, 5, 8),)
+    graph = trace(model, inputs)
+    groups = Head(of="dim")(graph)
+    assert [(group.n_units, group.block) for group in groups] == [(6 if norm else 12, 6), (12, 6)]
+    assert [bool(graph.dims[group.name].flagged) for group in groups] == [True, False]
+    assert surgery.provable(model, groups, graph, inputs) == (groups, {})
+    random = torch.Generator().manual_seed(0)
+    ranks = {g.name: torch.rand(g.n_blocks, 6, generator=random).argsort().argsort() for g in groups}
+    plan = Plan({group.name: (ranks[group.name] < 2 + i).flatten() for i, group in enumerate(groups)})
+    small = surgery.shrink(model, groups, plan, graph, inputs).model
+    assert (small.q.out_features, small.v.out_features) == (4, 6)
+    masked, fresh = copy.deepcopy(model), (torch.randn(3, 7, 8),)
+    surgery.mask_(masked, groups, plan)
+    (wanted,), (got,) = reference(masked, fresh, graph, groups, plan), forward(small, fresh)
+    assert torch.allclose(wanted, got, atol=1e-5)
+    assert not torch.allclose(forward(masked, fresh)[0], got, atol=1e-3)
 
 
 def test_keep() -> None:

@@ -191,5 +191,5 @@ CORRECTIONS: MappingProxyType[str, Correction] = MappingProxyType(
     | {f"aten.{name}": along for name in reduction.ALONG.split()}
     | {f"aten.{name}": layer_norm for name in reduction.LAYER_NORMS.split()}
     | {"aten.native_group_norm": group_norm}
-    | {f"aten.{name}": attention for name in contraction.ATTENTION.split()}
+    | {f"aten._scaled_dot_product_{name}": attention for name in contraction.ATTENTION.split()}
 )

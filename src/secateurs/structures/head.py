@@ -1,4 +1,4 @@
-"""Attention heads (Michel et al. 2019); with grouped queries (Ainslie et al. 2023) whole groups, or queries in them."""
+"""Attention heads (Michel et al. 2019); of grouped queries (Ainslie et al. 2023) groups or queries; dims in heads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ class Head(Constraints):
 
     Args:
         of: What goes where several query heads share a key-value head: the ``group``, that is a key-value head with all
-            of its queries, or single ``query`` heads, the same number from each group.
+            of its queries, or single ``query`` heads, the same number from each group. ``dim``: no head goes, but dims
+            inside of heads, the same number from each: those of queries and keys, and those of values.
 
     The other fields are those of ``Constraints``.
     """
 
-    of: Literal["group", "query"] = "group"
+    of: Literal["group", "query", "dim"] = "group"
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
+        if self.of == "dim":
+            dims = free_dims(network, "head_dim", self.keep, flagged=True)
+            return self.constrained(groups_inside(network, dims))
         found = [group_over(network, dim.name) for dim in free_dims(network, "heads", self.keep)]
         if self.of == "group":
             found += [group_over(network, dim.name) for dim in free_dims(network, "kv_heads", self.keep)]
