@@ -22,11 +22,13 @@ from graph.rules.tracing import trace_checked
 from networks import NETWORKS, groups_of
 from secateurs import surgery
 from secateurs.graph import Graph, trace
-from secateurs.graph.statistics import reference
+from secateurs.graph.agreement import TOLERANCE, reference
+from secateurs.graph.statistics import passing
 from secateurs.graph.trace import forward, results
 from secateurs.types import Group, Inputs, Plan
 
-TOLERANCE = 1e-5
+ONLY_SINGLE = {"mixtral"}
+"""An operator that they need knows no double precision."""
 
 WITH_NORMS = [
     "squeeze_excitation",
@@ -113,11 +115,11 @@ def check(name: str, plan: Plan, *, flagged: bool = False) -> None:
     masked = copy.deepcopy(it.model)
     surgery.mask_(masked, it.groups, plan)
     fresh = fresh_inputs(name)
-    wanted = reference(masked, fresh, it.graph, it.groups, plan) if flagged else forward(masked, fresh)
-    assert any(t.is_floating_point() for t in wanted)
-    for mine, theirs in zip(forward(shrunk, fresh), wanted, strict=True):
-        if theirs.is_floating_point():
-            assert float((mine - theirs).abs().max()) <= TOLERANCE * float(theirs.abs().max())
+    run = passing(it.graph, it.groups, plan) if flagged else forward
+    wanted = reference(masked, fresh, run)  # in double precision, where rounding hides nothing
+    assert wanted.tolerance == TOLERANCE or name in ONLY_SINGLE
+    assert any(t.is_floating_point() for t in wanted.outputs)
+    assert wanted.difference(shrunk) == ""
 
     sizes = surgery.sizes_after(it.groups, plan, it.graph)
     assert sum(p.numel() for p in shrunk.parameters()) == it.graph.parameters(sizes)
@@ -158,5 +160,5 @@ def test_the_outputs_would_show_a_difference(name: str) -> None:
     masked = copy.deepcopy(it.model)
     surgery.mask_(masked, it.groups, plan)
     (first, *_), (other, *_) = forward(it.model, it.inputs), forward(it.model, NETWORKS[name].inputs(2, 6))
-    assert float((first - other).abs().max()) > 100 * TOLERANCE * float(first.abs().max())
-    assert float((first - forward(masked, it.inputs)[0]).abs().max()) > 100 * TOLERANCE * float(first.abs().max())
+    assert float((first - other).abs().max()) > 1e-3 * float(first.abs().max())
+    assert float((first - forward(masked, it.inputs)[0]).abs().max()) > 1e-3 * float(first.abs().max())

@@ -7,22 +7,22 @@ compute the same. Every shrinking is proven so by a forward pass, and with it th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from secateurs.graph import Graph
-from secateurs.graph.agreement import beside, difference, in_single
+from secateurs.graph.agreement import beside, reference
 from secateurs.graph.attempts import Progress
 from secateurs.graph.attributes import candidates, mirrors, reads
 from secateurs.graph.numbering import renumbered
+from secateurs.graph.precision import Pass
 from secateurs.graph.resize import rewritten
 from secateurs.graph.rewrite import RewriteError
-from secateurs.graph.statistics import reference
+from secateurs.graph.statistics import passing
 from secateurs.graph.trace import state
 from secateurs.repair import Repair, apply_repairs_, copied, skip_
 from secateurs.types import Group, Inputs, Plan, Residual, SecateursError, Skip
@@ -142,34 +142,27 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
     )
     if not cut.kept and not cut.skips:
         return Shrunk(small, ())
-    trial, inputs = in_single(small, example_inputs)
-    expect = partial(reference, network=network, groups=groups, plan=plan)
+    run = passing(network, groups, plan)
     try:
-        repairs = _shrink_(trial, cut, network, inputs, expect)
+        return Shrunk(small, _shrink_(small, cut, network, example_inputs, run))
     except UnprovenError as refusal:
         if network.recording is None or cut.skips:
             raise
         masked = copied(model)
         mask_(masked, groups, plan)
-        expected = expect(masked, example_inputs)
+        expected = run(masked, example_inputs)
         _cut_(masked, cut.kept)
         try:
             return Shrunk(rewritten(network, cut.sizes, masked, example_inputs, expected), ())
         except RewriteError as error:
             raise UnprovenError(f"{refusal}; and {error}") from error
-    if trial is not small:
-        _cut_(small, cut.kept)
-        apply_repairs_(small, repairs)
-    return Shrunk(small, repairs)
 
 
-def _shrink_(
-    model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, expect: Callable[..., Sequence[Tensor]]
-) -> tuple[Repair | Skip, ...]:
+def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, run: Pass) -> tuple[Repair | Skip, ...]:
     """Shrink a masked network in place; the repairs that a forward pass has proven."""
     progress = Progress()
     with reads(model) as read, progress.recording():
-        expected = expect(model, inputs)
+        masked = reference(model, inputs, run)
     numbers = renumbered(model, cut.skips)
     skip_(model, cut.skips)
     _cut_(model, cut.kept)
@@ -181,7 +174,7 @@ def _shrink_(
         undo = {**_snapshot(model, mirrored := mirrors(model)), **undo}
         apply_repairs_(model, mirrored)
         with progress.following():
-            problem = difference(model, inputs, expected)
+            problem = masked.difference(model)
         if not problem:
             return (*cut.skips, *repairs, *mirrored)
         problems.append((progress.reached, problem))

@@ -280,3 +280,21 @@ def test_a_weight_that_is_computed_may_fail_on_a_repair_on_trial() -> None:
     assert groups
     small = shrink(model, groups, Plan({group.name: torch.tensor([True, False]) for group in groups}), graph, inputs)
     assert small.model[1].parametrizations.weight.ntensors == 2
+
+
+def test_of_two_repairs_that_both_run_the_exact_one_is_taken() -> None:
+    """One head of three or three heads of one: with attention almost even, they give almost the same."""
+    model = trained_(Grouped(3, 3))
+    with torch.no_grad():
+        for name, scale in (("q", 1e-2), ("kv", 1e-2), ("out", 1e-2)):
+            getattr(model, name).weight.mul_(scale)
+            getattr(model, name).bias.mul_(scale)
+        model.out.bias.add_(1)
+    inputs = (torch.randn(2, 5, 6),)
+    network = trace(model, inputs)
+    groups = groups_of(network)
+    keep = {
+        group.name: torch.arange(group.n_units) % group.block == 0 for group in groups if "head_dim" not in group.name
+    }
+    small = shrink(model, groups, Plan(keep), network, inputs).model
+    assert (small.heads, small.kv_heads, small.head_dim) == (1, 1, 3)

@@ -113,7 +113,8 @@ def _mark(module: nn.Module, tensor: Tensor) -> Mark:
 def attempts(choices: Sequence[Sequence[Way]], progress: Progress) -> Iterator[list[Way]]:
     """One way of each choice, until the caller has found it right; ``progress`` says how far the last one went.
 
-    First the first way of each; then one change at a time, kept where a pass got further; at last two changes at once.
+    First the first way of each; then one change at a time, kept where a pass got further; at last two changes at once,
+    and more.
     """
     for picks in islice(_searched([len(ways) for ways in choices], progress), MOST_TRIES):
         yield [ways[i] for ways, i in zip(choices, picks, strict=True)]
@@ -133,9 +134,10 @@ def _searched(counts: Sequence[int], progress: Progress) -> Iterator[tuple[int, 
             yield picks
             if progress.reached > furthest:
                 best, furthest, moved = picks, progress.reached, True
-    for i, j in combinations(range(len(counts)), 2):
-        for steps in product(range(1, counts[i]), range(1, counts[j])):
-            changed = dict(zip((i, j), steps, strict=True))
+    several = (chosen for n in range(2, len(counts) + 1) for chosen in combinations(range(len(counts)), n))
+    for chosen in several:
+        for steps in product(*(range(1, counts[at]) for at in chosen)):
+            changed = dict(zip(chosen, steps, strict=True))
             picks = tuple((pick + changed.get(at, 0)) % counts[at] for at, pick in enumerate(best))
             if picks not in tried:
                 yield picks

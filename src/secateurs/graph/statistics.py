@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from secateurs.graph.axes import Axis, Node, factors, find
 from secateurs.graph.network import Factors, Graph, Sum
+from secateurs.graph.precision import Pass
 from secateurs.graph.rules import contraction, reduction, rule_for
 from secateurs.graph.trace import Call, Label, Origin, Trace, Tracer, follow, forward, state
 from secateurs.types import Group, Inputs, Plan
@@ -39,10 +40,15 @@ def reference(
         groups: What the plan speaks of.
         plan: What stays.
     """
+    return passing(network, groups, plan)(model, inputs)
+
+
+def passing(network: Graph, groups: Sequence[Group], plan: Plan) -> Pass:
+    """The forward pass of ``reference``."""
     if not differs(network, groups, plan):
-        return forward(model, inputs)
+        return forward
     keep = {group.dims: plan.keep[group.name].cpu() for group in _losing(groups, plan)}
-    return follow(Corrected(model, network, keep), model, inputs)
+    return lambda model, inputs: follow(Corrected(model, network, keep), model, inputs)
 
 
 def differs(network: Graph, groups: Sequence[Group], plan: Plan) -> bool:
