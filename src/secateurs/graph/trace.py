@@ -132,11 +132,7 @@ class Call:
         self.trace.claims.append((len(self.trace.flow.steps), axis, reason, mark))
 
     def spare(self, tensor: Tensor, dim: int) -> bool:
-        """Let removed positions of a parameter keep their values while masked; False for what is no parameter.
-
-        For an operator that zeros would break and that multiplies by something else which is zero there. Where another
-        operator reads the parameter too, the dim is frozen in the end.
-        """
+        """Let removed positions of a parameter keep their values while masked, as zeros break what alone reads it."""
         origin = self.origin(tensor)
         if origin is None:
             return False
@@ -273,9 +269,7 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
         outputs = follow(Tracer(trace, rules), model, inputs)
         trace.flow.results = frozenset(map(trace.flow.value, outputs))
     if not outputs:
-        raise SecateursError(
-            "the model returns no tensor; return one, or a dict, a tuple or a dataclass that holds some"
-        )
+        raise SecateursError("the model returns no tensor; return one, or a dict, tuple or dataclass that holds some")
     used = trace.flow.used()
     for axis, reason, mark in ((axis, reason, mark) for step, axis, reason, mark in trace.claims if step in used):
         mark(axis, reason)
