@@ -263,6 +263,18 @@ def test_minus_infinity_where_a_mask_says_so_is_no_fault_of_a_zero() -> None:
     assert it.proven()
 
 
+@pytest.mark.parametrize("value", [0.5, torch.tensor(0.5)])
+def test_a_number_where_a_mask_says_so_fills_what_the_mask_does_not_carry(value: float | Tensor) -> None:
+    fill = torch.ops.aten.masked_fill.Tensor if isinstance(value, Tensor) else torch.masked_fill
+    layers = {"a": nn.Linear(4, 6), "b": nn.Linear(6, 2)}
+    it = see(lambda m, x: m.b(fill(m.a(x), x[:, :1] > 0, value)), X, **layers)
+    assert it.graph.unknown == frozenset()
+    assert it.free("a.weight") == [6]
+    assert it.proven()
+    it = see(lambda m, x: fill(m.a(x), x[:, :1] > 0, value).sum(1), X, **layers)
+    assert "entries are not zero" in it.reason("a.weight")
+
+
 # ------------------------------------------------------------------------------------------------------ in place
 
 

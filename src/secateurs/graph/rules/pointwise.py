@@ -119,7 +119,17 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {f"aten.{name}": same for name in ("clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "dropout")}
     | {
         f"aten.{name}": pointwise
-        for name in ("copy_", "copy", "masked_fill_", "hardswish", "hardswish_", "floor_divide", "polar", "complex")
+        for name in (
+            "copy_",
+            "copy",
+            "masked_fill",
+            "masked_fill_",
+            "hardswish",
+            "hardswish_",
+            "floor_divide",
+            "polar",
+            "complex",
+        )
     }
     | {f"aten.{name}": pointwise for name in ("prelu", "_prelu_kernel")}
     | {"aten.glu": glu}
