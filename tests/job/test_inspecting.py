@@ -36,6 +36,21 @@ def test_modules_stand_in_order_of_execution() -> None:
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_layers_that_can_be_skipped_are_counted_and_priced() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(5, 7), nn.Linear(7, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = x + self.down(self.up(x).relu())
+            return y
+
+    model = nn.Sequential(nn.Linear(4, 5), Block(), Block(), Block(), nn.Linear(5, 2))
+    (chain,) = [it for it in inspect(model, (torch.randn(2, 4),)).depths if it.of == "block"]
+    assert (chain.size, chain.unit_macs, chain.unit_parameters) == (3, 2 * 2 * 5 * 7, 5 * 7 + 7 + 7 * 5 + 5)
+
+
 def test_frozen_dims_say_why() -> None:
     found = inspect(nn.Linear(4, 2), (torch.randn(1, 4),))
     assert found.costs

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.table import Table
 
-from secateurs.report.dims import frozen, prunable
+from secateurs.job.inspecting import Depth
+from secateurs.report.dims import frozen, layers, prunable
 from secateurs.types import Dim
 
 
@@ -45,6 +46,12 @@ def test_a_flagged_dim_says_why() -> None:
     flagged = replace(_ffn(2).dim, flagged="a statistic is taken over it")
     shown = _show(prunable([_ffn(1), Cost(flagged)]), width=200)
     assert "layer.{1-2}" not in shown and "a statistic is taken over it" in shown
+
+
+def test_layers_that_can_be_skipped_have_their_own_table() -> None:
+    shown = _show(layers([Depth("encoder.layer.*", "block", 12, 2e6, 3e3)]))
+    (row,) = [line for line in shown.splitlines() if "encoder" in line]
+    assert row.split() == ["encoder.layer.*", "block", "12", "2.00", "M", "3.00", "k"]
 
 
 def test_every_carrier_by_its_full_name() -> None:

@@ -112,8 +112,9 @@ def inspect(model: str, shape: str | None, carriers: bool, as_json: bool, **give
     unknown = (
         [f"operators without a rule, which freeze what they touch: {', '.join(found.unknown)}"] if found.unknown else []
     )
-    tables = (dims.prunable(found.costs, every_carrier=carriers), dims.frozen(found.costs))
-    show({"model": model, **plain(found)}, as_json, total, *tables, *unknown, *drawn)
+    free = dims.prunable(found.costs, every_carrier=carriers)
+    depth = [dims.layers(found.depths)] if found.depths else []
+    show({"model": model, **plain(found)}, as_json, total, free, *depth, dims.frozen(found.costs), *unknown, *drawn)
 
 
 @main.command(short_help="Make the dense model of a pretrained one.")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import nn
 
-from secateurs.graph import trace
+from secateurs.graph import Graph, trace
 from secateurs.job.examples import of_config, of_shape
 from secateurs.job.opening import TaskName, open_layout, open_model, open_task
+from secateurs.structures.layer import Layer
 from secateurs.types import Dim, Inputs
+
+Kind = Literal["block", "branch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,25 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Depth:
+    """Like layers around which one residual stream leads, each of which can be skipped.
+
+    Args:
+        name: Of the chain.
+        of: Whole ``block``s, or single residual ``branch``es.
+        size: How many there are.
+        unit_macs: Multiply-accumulates that one of them takes, on average.
+        unit_parameters: Parameters that one of them has, on average.
+    """
+
+    name: str
+    of: Kind
+    size: int
+    unit_macs: float
+    unit_parameters: float
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """A network taken apart.
 
@@ -43,6 +66,7 @@ class Inspection:
         parameters: Of the whole network, tied ones once.
         unknown: Operators the tracer has no rule for; what they touch is frozen.
         modules: Paths of the modules that hold tensors, in order of execution.
+        depths: The layers that can be skipped.
     """
 
     costs: tuple[Cost, ...]
@@ -50,6 +74,7 @@ class Inspection:
     parameters: int
     unknown: tuple[str, ...]
     modules: tuple[str, ...]
+    depths: tuple[Depth, ...] = ()
 
 
 def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
@@ -75,7 +100,16 @@ def inspect(model: nn.Module, example_inputs: Inputs) -> Inspection:
         )
         for name, dim in graph.dims.items()
     )
-    return Inspection(costs, macs, parameters, tuple(sorted(graph.unknown)), tuple(modules))
+    return Inspection(costs, macs, parameters, tuple(sorted(graph.unknown)), tuple(modules), _depths(graph))
+
+
+def _depths(graph: Graph) -> tuple[Depth, ...]:
+    found = []
+    for of in get_args(Kind):
+        groups = Layer(of)(graph)
+        macs, parameters = (graph.price(groups, currency).unit for currency in ("macs", "parameters"))
+        found += [Depth(g.name, of, g.n_units, macs[g.name], parameters[g.name]) for g in groups]
+    return tuple(found)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Repeated layers share a row: ``layer.{0-11}.ffn``, where size, costs and carrier
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from secateurs.report.folding import Priced, folded
 from secateurs.report.numbers import number
@@ -35,6 +35,39 @@ def prunable(costs: Sequence[Priced], *, every_carrier: bool = False) -> Table:
         counts = (it.unit_macs, it.unit_parameters, it.macs, it.parameters)
         lines.append((about, it.dim.size, *(number(float(n), "parameters") for n in counts)))
     return rows(columns, lines, title=f"{len(free)} dims that can shrink")
+
+
+class Skippable(Protocol):
+    """Like layers that can be skipped, and what one of them costs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def of(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def unit_macs(self) -> float: ...
+
+    @property
+    def unit_parameters(self) -> float: ...
+
+
+def layers(depths: Sequence[Skippable]) -> Table:
+    """The layers that can be skipped: how many there are in each chain, and what one of them costs on average.
+
+    Args:
+        depths: Of all chains.
+    """
+    columns = {"layers": False, "of": False, "number": True, "MACs\n/unit": True, "params\n/unit": True}
+    lines = [
+        (it.name, it.of, it.size, number(it.unit_macs, "parameters"), number(it.unit_parameters, "parameters"))
+        for it in depths
+    ]
+    return rows(columns, lines, title=f"{len(depths)} chains of layers that can be skipped")
 
 
 def frozen(costs: Sequence[Priced]) -> Table:
