@@ -23,7 +23,8 @@ from secateurs.measures.parameters import Parameters
 from secateurs.prune import Pruned
 from secateurs.types import SecateursError
 
-RECIPE = {"structure": ["channel", "neuron", "head"], "criterion": "magnitude", "allocation": "uniform"}
+RECIPE: dict[str, Any] = {"structure": ["channel", "neuron", "head"], "criterion": "magnitude", "allocation": "uniform"}
+REWRITING = {**RECIPE, "rewrite": True}
 HEADS = ("heads", "kv_heads")
 
 Tell = Callable[..., None]
@@ -43,14 +44,25 @@ def ours(name: str, ratio: float, directory: Path, tell: Tell) -> None:
     tell(traced=True, trace_seconds=time.process_time() - start, unknown=sorted(network.unknown))
     tell(heads=_heads(network, {}), heads_stay=_frozen(network, HEADS), frozen=_frozen(network, ()))
     pruned = prune(dense, _task(inputs), Recipe.from_dict(RECIPE), ratio, network=network)
-    tell(seconds=time.process_time() - start, removed=removed(dense, pruned.model), stays=stays.lines)
+    tell(seconds=time.process_time() - start, removed=removed(dense, pruned.model), stays=[*stays.lines])
+    recipe = RECIPE
+    if any("`rewrite: true`" in line for line in stays.lines):  # what a user is told to do then
+        start = time.process_time()
+        try:
+            pruned = prune(dense, _task(inputs), Recipe.from_dict(REWRITING), ratio)
+        except SecateursError as error:
+            tell(rewritten=str(error))
+        else:
+            recipe = REWRITING
+            tell(rewritten=True, removed=removed(dense, pruned.model))
+        tell(rewrite_seconds=time.process_time() - start)
     tell(heads=_heads(network, _sizes(pruned, network)))
     with torch.no_grad():
         mine = call(pruned.model, fresh)
         tell(runs=True)
         tell(difference=difference(mine, call(pruned.masked, fresh)))
     start = time.process_time()
-    save(directory, pruned, recipe=Recipe.from_dict(RECIPE), manifest={}, build=_build(name, dense))
+    save(directory, pruned, recipe=Recipe.from_dict(recipe), manifest={}, build=_build(name, dense))
     torch.save({"inputs": fresh, "outputs": mine}, directory.with_suffix(".pt"))
     tell(saved=True, save_seconds=time.process_time() - start)
     tell(backward=_backward(pruned.model, dense, fresh))

@@ -77,6 +77,7 @@ def summary(rows: Rows) -> dict[str, str]:
         "pruned and exact": _of(len(pruned), len(ours)),
         "of those, reloaded in a new process": _of(sum(map(reloaded, pruned)), len(pruned)),
         "of those, backward": _of(sum(bool(row.get("backward")) for row in pruned), len(pruned)),
+        "of those, rewritten as operators": _of(sum(row.get("rewritten") is True for row in pruned), len(pruned)),
         "heads removed, of those with attention": _of(sum(map(heads_gone, attention)), len(attention)),
         "processor seconds to prune, median": f"{_median(row.get('seconds') for row in pruned):.2f}",
     }
@@ -125,7 +126,12 @@ def misses(row: Row) -> list[str]:
 def line(rows: Rows, name: str) -> tuple[str, ...]:
     ours = rows.rows.get((name, OURS), {})
     before, after = ours.get("heads") or (0, 0)
-    cells = [name, _removed(ours), f"{before}>{after}" if before else "", _apart(ours)]
+    cells = [
+        f"{name}{' *' if ours.get('rewritten') is True else ''}",
+        _removed(ours),
+        f"{before}>{after}" if before else "",
+        _apart(ours),
+    ]
     cells += ["yes" if ours.get("backward") else "no", "yes" if reloaded(ours) else "no", _seconds(ours)]
     for row in (rows.rows.get((name, PLAIN), {}), rows.peer(name)):
         cells += (
@@ -141,7 +147,7 @@ HEAD += ("| peer", "apart", "CPU s", "| heads given", "apart", "CPU s")
 
 
 def table(rows: Rows) -> str:
-    """One line for each architecture, what they come to, and every miss of ours."""
+    """One line for each architecture (* rewritten as its operators), what they come to, and every miss of ours."""
     names = dict.fromkeys(name for name, _ in rows.rows)
     lines = [HEAD, *(line(rows, name) for name in names)]
     widths = [max(len(cells[i]) for cells in lines) for i in range(len(HEAD))]
