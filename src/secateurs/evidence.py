@@ -96,14 +96,14 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _check_finite(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> None:
     for group in groups:
-        scored = [member.tensor for member in group.members if member.scored]
-        if not scored:
+        if not any(member.scored for member in group.members):
             raise SecateursError(f"{group.name} has no weight to score; keep it out of the structure")
-        for name in dict.fromkeys(scored):
-            if name not in tensors:
-                raise SecateursError(f"{group.name} names '{name}', which the model does not have; trace this model")
-            if not tensors[name].isfinite().all():
-                raise SecateursError(f"{name} holds NaN or infinite weights; give a model whose weights are finite")
+    for name, owner in {m.tensor: group.name for group in groups for m in group.members if m.scored}.items():
+        if name not in tensors:
+            raise SecateursError(f"{owner} names '{name}', which the model does not have; trace this model")
+        weight = tensors[name].detach()
+        if not (weight.sum().isfinite() or weight.isfinite().all()):  # an infinite sum may be an overflow
+            raise SecateursError(f"{name} holds NaN or infinite weights; give a model whose weights are finite")
 
 
 def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], found: Facts) -> Tensor:
