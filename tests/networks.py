@@ -72,7 +72,9 @@ def groups_of(graph: Graph, *, without: tuple[str, ...] = (), flagged: bool = Fa
             outer = graph.enclosing(dim.name)
             dims = (outer, dim.name) if outer else (dim.name,)
             sizes = [graph.dims[name].size for name in dims]
-            found.append(Group(dim.name, math.prod(sizes), graph.members(*dims), sizes[-1], dims, dim.multiple))
+            found.append(
+                Group(dim.name, math.prod(sizes), graph.members(*dims), sizes[-1], dims, dim.multiple, least=dim.least)
+            )
     return tuple(found)
 
 

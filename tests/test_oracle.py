@@ -43,6 +43,7 @@ WITH_NORMS = [
     "qwen3",
     "gpt2",
     "gpt_neox",
+    "mixtral",
     "vit",
     "swin",
     "convnext",
@@ -95,7 +96,8 @@ def plans(draw: st.DrawFn, groups: tuple[Group, ...]) -> Plan:
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     keep = {}
     for group in groups:
-        count = draw(st.integers(1, group.block // group.multiple)) * group.multiple
+        fewest = -(-group.least // group.multiple)
+        count = draw(st.integers(fewest, group.block // group.multiple)) * group.multiple
         if draw(st.booleans()):
             ranks = torch.rand(group.n_blocks, group.block, generator=random).argsort().argsort()
             keep[group.name] = (ranks < count).flatten()

@@ -9,7 +9,9 @@ know nothing of graphs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +136,26 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
 
 def _missing(where: str, error: Exception) -> SecateursError:
     return SecateursError(f"this network has no {where}: it is not the one the repairs were made for ({error})")
+
+
+CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+"""Modules keep their state in these, hooks among it: one that a pass registers goes with the note that it is there."""
+
+
+@contextmanager
+def left_alone(model: nn.Module) -> Iterator[None]:
+    """Put back what modules hold, also inside their dicts and lists: modes, and what a pass keeps for the next one."""
+    held = [(module, dict(vars(module))) for module in model.modules()]
+    inside = [(x, x.copy()) for _, values in held for x in values.values() if type(x) in CONTAINERS]
+    try:
+        yield
+    finally:
+        for module, values in held:
+            vars(module).clear()
+            vars(module).update(values)
+        for container, items in inside:
+            container.clear()
+            container.extend(items) if isinstance(container, list) else container.update(items)
 
 
 def copied(model: nn.Module) -> nn.Module:

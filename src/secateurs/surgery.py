@@ -115,7 +115,13 @@ def sizes_after(groups: Iterable[Group], plan: Plan, network: Graph) -> dict[str
         keep = plan.keep.get(group.name)
         if keep is not None and group.dims:
             outer = prod(network.dims[dim].size for dim in group.dims[:-1])
-            out[group.dims[-1]] = int(keep.sum()) // outer
+            size = out[group.dims[-1]] = int(keep.sum()) // outer
+            least = network.dims[group.dims[-1]].least
+            if size < least:
+                raise SecateursError(
+                    f"{group.name}: {size} of {network.dims[group.dims[-1]].size} stay, but {least} are picked at a "
+                    f"time; keep {least} at least"
+                )
     return out
 
 
@@ -275,7 +281,8 @@ def _trials(groups: Iterable[Group]) -> Iterator[Plan]:
         keep: dict[str, Tensor] = {}
         for group in groups:
             steps = -(-group.block // group.multiple)
-            gone = min((seen[group.block] + shift) % max(2, steps // 2 + 1), steps - 1)
+            most = (group.block - group.least) // group.multiple
+            gone = min((seen[group.block] + shift) % max(2, steps // 2 + 1), steps - 1, most)
             seen[group.block] += 1
             kept = (steps - gone) * group.multiple
             keep[group.name] = torch.arange(group.n_units) % group.block >= group.block - kept

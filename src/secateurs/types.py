@@ -32,6 +32,7 @@ class Dim:
         carriers: Names of the parameters and buffers that carry it, ``name[axis]``.
         frozen: Why it cannot shrink, or None where it can.
         multiple: An operator that it meets accepts multiples of this alone.
+        least: An operator that it meets picks this many of its positions: they stay at least.
         flagged: Why the network without removed positions differs from the one that holds zeros there: a statistic is
             taken over it. None where they agree.
     """
@@ -43,6 +44,7 @@ class Dim:
     frozen: str | None = None
     multiple: int = 1
     flagged: str | None = None
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class Group:
         multiple: What is kept of a block is a multiple of this, or the whole block.
         alike: Groups with the same word here, and blocks of one size, keep the same number in each; none where empty.
         residuals: Where units are layers: unit i is ``residuals[i]``, and dropping it is skipping it.
+        least: Of a block at least this many are kept.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Group:
     multiple: int = 1
     alike: str = ""
     residuals: tuple[Residual, ...] = ()
+    least: int = 1
 
     @property
     def removable(self) -> bool:

@@ -27,7 +27,8 @@ class GlobalRank:
     all of them must keep the same number; where multiples are to be kept, as many neighbouring ones as it takes to come
     to the next multiple. A slice scores and costs the sum over its units. Removed is the shortest run of slices after
     which the price of what is left has fallen by ``sparsity``: never less, and more by under one slice. Equal
-    slices go in the order of the groups. At least one unit of every block, or the multiple, stays.
+    slices go in the order of the groups. At least one unit of every block, the multiple, or what its group
+    states, stays.
 
     Args:
         currency: What a unit costs, and what the sparsity is a fraction of.
@@ -84,7 +85,7 @@ class GlobalRank:
 
     def _sizes(self, group: Group) -> npt.NDArray[np.int64]:
         """The units of a block in each slice that may go: the first as many as it takes to come to a multiple."""
-        stay = max(1, math.ceil(self.floor * group.block - 1e-9 * group.block))
+        stay = max(group.least, math.ceil(self.floor * group.block - 1e-9 * group.block))
         kept = np.arange(group.block // group.multiple, 0, -1) * group.multiple
         gone = group.block - kept[kept >= stay]
         return np.diff(gone[gone > 0], prepend=0)

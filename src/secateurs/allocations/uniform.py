@@ -18,7 +18,8 @@ class Uniform:
     of one size, so they keep the same number.
 
     Raises:
-        SecateursError: The sparsity is outside [0, 1), or would leave a block without a unit.
+        SecateursError: The sparsity is outside [0, 1), or would leave a block without a unit, or with fewer than its
+            group states.
     """
 
     currency: ClassVar[str] = "units"
@@ -34,9 +35,11 @@ class Uniform:
         if not gone:
             return group.block
         kept = (group.block - gone) // group.multiple * group.multiple
-        if kept < 1:
+        least = -(-group.least // group.multiple) * group.multiple
+        if kept < least:
+            left = f"{kept}, and {group.least} are needed, " if kept else "none "
             raise SecateursError(
-                f"uniform: sparsity {sparsity:g} leaves none of the {group.block} units of a block of "
-                f"{group.name}; ask for at most {1 - group.multiple / group.block:g}, or keep it out of the structure"
+                f"uniform: sparsity {sparsity:g} leaves {left}of the {group.block} units of a block of "
+                f"{group.name}; ask for at most {1 - least / group.block:g}, or keep it out of the structure"
             )
         return kept

@@ -26,17 +26,18 @@ class Node:
         size: Number of positions.
         frozen: Why it cannot shrink, or None.
         multiple: Operators accept multiples of this alone.
+        least: Operators need this many positions.
         flagged: Why its number of positions enters a result, or None.
     """
 
-    __slots__ = ("alias", "events", "factors", "flagged", "frozen", "multiple", "parts", "size")
+    __slots__ = ("alias", "events", "factors", "flagged", "frozen", "least", "multiple", "parts", "size")
 
     def __init__(self, size: int, frozen: str | None = None, events: Iterable[str] = ()) -> None:
         self.size = size
         self.frozen = frozen
         self.flagged: str | None = None
         self.events = set(events)
-        self.multiple = 1
+        self.multiple = self.least = 1
         self.alias: Node | None = None
         self.factors: Axis | None = None
         self.parts: list[Axis] | None = None
@@ -44,7 +45,7 @@ class Node:
     def child(self, size: int) -> Node:
         """A fresh leaf that inherits what is known of this one."""
         leaf = Node(size, self.frozen, self.events)
-        leaf.multiple = self.multiple
+        leaf.multiple, leaf.least = self.multiple, self.least
         leaf.flagged = self.flagged
         return leaf
 
@@ -105,10 +106,10 @@ def tag(axis: Iterable[Node], *events: str) -> None:
         leaf.events.update(events)
 
 
-def align(axis: Iterable[Node], multiple: int) -> None:
-    """Ask every dim of the axis to keep a multiple of this many positions."""
+def align(axis: Iterable[Node], multiple: int, least: int = 1) -> None:
+    """Ask every dim of the axis to keep a multiple of this many positions, and so many at least."""
     for leaf in leaves(axis):
-        leaf.multiple = lcm(leaf.multiple, multiple)
+        leaf.multiple, leaf.least = lcm(leaf.multiple, multiple), max(leaf.least, least)
 
 
 def concatenation(parts: Sequence[Axis]) -> Axis:
@@ -157,7 +158,7 @@ def _merge(x: Node, y: Node) -> None:
     if y.parts is None:  # a leaf takes the other's structure, and hands over what it knows
         y.alias = x
         tag((x,), *y.events)
-        align((x,), y.multiple)
+        align((x,), y.multiple, y.least)
         if y.frozen is not None:
             freeze((x,), y.frozen)
         if y.flagged is not None:

@@ -40,6 +40,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
             leaf.frozen,
             leaf.multiple,
             leaf.flagged,
+            leaf.least,
         )
         for leaf, where in carriers.items()
     }
@@ -112,6 +113,7 @@ def _role(leaf: Node) -> str:
         (reason == "an output of the model", "output"),
         (reason == "a kernel position", "kernel"),
         ("vocabulary" in leaf.events, "vocabulary"),
+        (leaf.frozen is None and {"picked", "linear"} <= leaf.events, "experts"),
         ("statistic" in leaf.events and not {"inside heads", "batched"} & leaf.events, "width"),
         ("query group" in leaf.events, "query_group"),
         ("shared by queries" in leaf.events, "kv_heads"),

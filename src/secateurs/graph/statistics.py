@@ -140,10 +140,16 @@ def _placed(tensor: Tensor, where: Places, shape: Sequence[int]) -> Tensor:
 
 
 def reduced(call: Call, it: Corrected) -> Any:
-    """Means, variances, maxima: over the positions that stay."""
+    """Means, variances, maxima: over the positions that stay. Where the maximum is, by its number in the whole."""
     source = call.inputs()[0]
-    where = it.places(call, source, reduction.reduced_dims(call, source))
-    return call.func(_cut(source, where), *call.args[1:], **call.kwargs)
+    dims = reduction.reduced_dims(call, source)
+    where = it.places(call, source, dims)
+    out = call.func(_cut(source, where), *call.args[1:], **call.kwargs)
+    if len(dims) > 1 or not where or not reduction.numbered(call):
+        return out
+    *values, numbers = [out] if isinstance(out, Tensor) else out
+    numbers = where[dims[0]].to(numbers.device)[numbers]
+    return (*values, numbers) if values else numbers
 
 
 def along(call: Call, it: Corrected) -> Any:
@@ -183,6 +189,17 @@ def group_norm(call: Call, it: Corrected) -> Any:
     return _placed(out, where, source.shape), *(_placed(s, alive, (batch, groups)) for s in statistics)
 
 
+def grouped(call: Call, it: Corrected) -> Any:
+    """Stretches of rows for the matrices that stay; the rows in the memory of a matrix stay where they are."""
+    rows, matrices, *rest = call.args
+    where = it.places(call, matrices, [0])
+    flipped = matrices.stride(-1) != 1
+    small = _cut(matrices.transpose(-2, -1), where).transpose(-2, -1) if flipped else _cut(matrices, where)
+    rest = [_cut(item, where) if isinstance(item, Tensor) else item for item in rest]
+    kwargs = {key: _cut(item, where) if isinstance(item, Tensor) else item for key, item in call.kwargs.items()}
+    return call.func(rows, small, *rest, **kwargs)
+
+
 def attention(call: Call, it: Corrected) -> Any:
     """The default scale follows the size of a head."""
     kwargs = dict(call.kwargs)
@@ -197,5 +214,6 @@ CORRECTIONS: MappingProxyType[str, Correction] = MappingProxyType(
     | {f"aten.{name}": along for name in reduction.ALONG.split()}
     | {f"aten.{name}": layer_norm for name in reduction.LAYER_NORMS.split()}
     | {"aten.native_group_norm": group_norm}
+    | {"aten._grouped_mm": grouped, "transformers.grouped_mm_fallback": grouped}
     | {f"aten._scaled_dot_product_{name}": attention for name in contraction.ATTENTION.split()}
 )

@@ -7,9 +7,7 @@ operator without a rule freezes the dims that it touches.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
@@ -21,6 +19,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of, tag
 from secateurs.graph.flow import Flow
+from secateurs.graph.picks import Picks
+from secateurs.repair import left_alone
 from secateurs.types import Inputs, SecateursError, Weight
 
 
@@ -81,6 +81,7 @@ class Trace:
     spared: dict[tuple[str, int], Axis] = field(default_factory=dict)
     readers: dict[str, set[str]] = field(default_factory=dict)
     flow: Flow = field(default_factory=Flow)
+    picks: Picks = field(default_factory=Picks)
     claims: list[tuple[int, Axis, str, Callable[[Axis, str], None]]] = field(default_factory=list)
 
     def label(self, tensor: Tensor) -> Label:
@@ -168,7 +169,7 @@ class Call:
     def give_unknown(self, reason: str) -> None:
         """Freeze what enters; what leaves is new and frozen."""
         for tensor in self.inputs():
-            for axis in self.axes(tensor):
+            for axis in (*self.axes(tensor), self.trace.picks.of(tensor)):
                 freeze(axis, reason)
         for out in self.outputs():
             known = [size_of(axis) for axis in self.axes(out)] if any(t is out for t in self.inputs()) else None
@@ -233,30 +234,10 @@ def forward(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
     """
     device = next((t.device for _, t in state(model)), torch.device("cpu"))
     inputs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, inputs)
-    with _left_alone(model), torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+    with left_alone(model), torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
         model.eval()
         return tuple(results(model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)))
-
-
-CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
-"""Modules keep their state in these, hooks among it: one that a pass registers goes with the note that it is there."""
-
-
-@contextmanager
-def _left_alone(model: nn.Module) -> Iterator[None]:
-    """Put back what modules hold, also inside their dicts and lists: modes, and what a pass keeps for the next one."""
-    held = [(module, dict(vars(module))) for module in model.modules()]
-    inside = [(x, x.copy()) for _, values in held for x in values.values() if type(x) in CONTAINERS]
-    try:
-        yield
-    finally:
-        for module, values in held:
-            vars(module).clear()
-            vars(module).update(values)
-        for container, items in inside:
-            container.clear()
-            container.extend(items) if isinstance(container, list) else container.update(items)
 
 
 def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], Rule | None]) -> None:
@@ -274,7 +255,8 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     for axis, reason, mark in ((axis, reason, mark) for step, axis, reason, mark in trace.claims if step in used):
         mark(axis, reason)
         tag(axis, "statistic")
-    for axis in (axis for out in outputs for axis in trace.label(out).axes):
+    trace.picks.settle(list(trace.picks.waiting))
+    for axis in (axis for out in outputs for axis in (*trace.label(out).axes, trace.picks.of(out))):
         freeze(axis, "an output of the model")
     for (name, _), axis in trace.spared.items():
         if len(trace.readers[name]) > 1:

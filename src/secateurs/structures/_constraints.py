@@ -37,4 +37,4 @@ class Constraints:
         """The groups that can lose something under these constraints, which are written on them."""
         alike = type(self).__name__.lower() if self.same else ""
         found = [replace(group, multiple=lcm(group.multiple, self.multiple), alike=alike) for group in groups]
-        return tuple(group for group in found if group.block > group.multiple)
+        return tuple(group for group in found if group.block > max(group.multiple, group.least))

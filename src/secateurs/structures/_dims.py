@@ -50,8 +50,9 @@ def group_over(network: Network, *dims: str) -> Group:
     It is called by the last dim.
     """
     sizes = [network.dims[dim].size for dim in dims]
-    multiple = network.dims[dims[-1]].multiple
-    return Group(dims[-1], prod(sizes), network.members(*dims), sizes[-1], dims, multiple)
+    inner = network.dims[dims[-1]]
+    members = network.members(*dims)
+    return Group(dims[-1], prod(sizes), members, sizes[-1], dims, inner.multiple, least=inner.least)
 
 
 def groups_inside(network: Network, dims: Iterable[Dim]) -> Iterator[Group]:

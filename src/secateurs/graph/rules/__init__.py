@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from secateurs.graph.rules import contraction, indexing, moving, pointwise, recurrent, reduction, shape
+from secateurs.graph.rules.picking import minded
 from secateurs.graph.trace import Rule
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
@@ -23,5 +24,5 @@ def rule_for(func: Any) -> Rule | None:
     """The rule of an ATen operator; what torch itself marks as pointwise needs no entry."""
     rule = RULES.get(str(func.overloadpacket))
     if rule is None and torch.Tag.pointwise in func.tags:
-        return pointwise.pointwise
-    return rule
+        rule = pointwise.pointwise
+    return rule and minded(rule)

@@ -155,7 +155,14 @@ def grouped(call: Call) -> None:
         call.give_unknown(f"{call.name} of this layout has no rule")
         return
     (m, k), (which, inputs, n) = call.axes(rows), call.axes(matrices)
-    freeze(which, "data decide which of it works")
+    offsets = call.arg(2, "offs")
+    stretches = call.axes(offsets)[0] if isinstance(offsets, Tensor) else ()
+    if all(leaf.frozen for leaf in leaves(stretches)):
+        freeze(which, "data decide which of it works")
+    else:  # stretches of the rows that each was picked for
+        unify(which, stretches, f"{call.name} meets it in two arrangements")
+        flag(which, "data decide which of it works")
+        tag(which, "picked")
     sum_over(call, rows, k, matrices, inputs)
     _tag_product(call, rows, matrices, ())
     call.contract(m, k, n, weight=note_weight(call, matrices, (0, 2), (1,)))

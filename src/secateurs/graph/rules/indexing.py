@@ -1,8 +1,8 @@
-"""Operators that pick positions by data: what is indexed is frozen, what is carried along passes."""
+"""Operators that pick positions by data: what is indexed is frozen but by its own numbers; what is carried passes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -21,8 +21,8 @@ def embedding(call: Call) -> None:
     """Rows of a table by number."""
     table, index = call.args[0], call.args[1]
     rows, *rest = call.axes(table)
-    freeze(rows, INDEXED)
-    tag(rows, "vocabulary")
+    if not call.trace.picks.find(rows, index, INDEXED):
+        tag(rows, "vocabulary")
     call.give([*call.axes(index), *rest], call.dirty(table, index))
 
 
@@ -81,24 +81,24 @@ def _stretch(call: Call, source: Tensor, picks: Sequence[Tensor | None]) -> tupl
 def _around(call: Call, source: Tensor, picks: Sequence[Tensor | None]) -> tuple[list[Axis], list[Axis]]:
     """What stands before and after the dims of the index; the indexed dims are frozen."""
     label = call.label(source)
-    at = _indexed(picks)
-    for d in at:
-        freeze(label.axes[d], INDEXED)
+    found = list(_indexed(picks))
+    for d, pick in found:
+        call.trace.picks.find(label.axes[d], pick, INDEXED)
+    at = [d for d, _ in found]
     adjacent = bool(at) and at == list(range(at[0], at[-1] + 1))
     kept = [d for d in range(source.dim()) if d not in at]
     before = [label.axes[d] for d in kept if adjacent and d < at[0]]
     return before, [label.axes[d] for d in kept if not (adjacent and d < at[0])]
 
 
-def _indexed(picks: Sequence[Tensor | None]) -> list[int]:
-    """The dims that are indexed; a mask covers as many as it has itself."""
-    found: list[int] = []
+def _indexed(picks: Sequence[Tensor | None]) -> Iterator[tuple[int, Tensor]]:
+    """The dims that are indexed, and by what; a mask covers as many as it has itself."""
     d = 0
     for pick in picks:
         covered = 1 if pick is None or pick.dtype.is_signed else pick.dim()
-        found += range(d, d + covered) if pick is not None else ()
+        if pick is not None:
+            yield from ((d + i, pick) for i in range(covered))
         d += covered
-    return found
 
 
 def index_select(call: Call) -> None:
@@ -106,7 +106,7 @@ def index_select(call: Call) -> None:
     source, dim, picks = call.args[:3]
     label = call.label(source)
     dim %= source.dim()
-    freeze(label.axes[dim], INDEXED)
+    call.trace.picks.find(label.axes[dim], picks, INDEXED)
     picked: Axis = call.axes(picks)[0] if picks.dim() else ()
     call.give([*label.axes[:dim], picked, *label.axes[dim + 1 :]], call.dirty(source, picks))
 
@@ -114,7 +114,7 @@ def index_select(call: Call) -> None:
 def gather(call: Call) -> None:
     """Positions of one dim by numbers that differ along the other dims; these are the same in both."""
     source, dim, picks = call.args[:3]
-    _alongside(call, dim, source, picks)
+    _alongside(call, dim, picks, source)
     picked = call.axes(picks)[dim] if picks.dim() else ()
     call.give(call.axes(picks), call.dirty(source) | frozenset(leaves(picked)))
 
@@ -123,21 +123,32 @@ def scatter(call: Call) -> None:
     """A tensor or a number written, or added, at positions of one dim; along the other dims all have the same."""
     target, dim, picks, written = call.args[:4]
     tensors = [t for t in (target, written) if isinstance(t, Tensor)]
-    _alongside(call, dim, *tensors, picks)
+    clean = _alongside(call, dim, picks, *tensors) - call.dirty(target)
     stays_zero = len(tensors) > 1 and written.dim() == target.dim()
-    call.give(call.axes(target), call.dirty(*tensors) if stays_zero else _all(call.axes(target)))
+    call.give(call.axes(target), call.dirty(*tensors) if stays_zero else frozenset(_all(call.axes(target))) - clean)
 
 
-def _alongside(call: Call, dim: int, whole: Tensor, *parts: Tensor) -> None:
-    """One dim of all is picked by data; along the others they have the same positions, or are frozen."""
+def _alongside(call: Call, dim: int, picks: Tensor, whole: Tensor, *parts: Tensor) -> frozenset[Node]:
+    """One dim of all is picked by data; along the others they have the same positions, or are frozen.
+
+    Returns:
+        What is found by numbers of itself: of that no position which is gone is picked.
+    """
     axes = call.axes(whole) or ((),)
-    for part in parts:
+    own = False
+    for part in (*parts, picks):
         alike = part.dim() == whole.dim()
         for d, axis in enumerate(call.axes(part)):
+            at = d if alike else dim
             if alike and d != dim % whole.dim() and size_of(axis) == size_of(axes[d]):
                 unify(axes[d], axis, f"{call.name} meets it in two arrangements")
+                continue
+            freeze(axis, INDEXED)
+            if at % len(axes) == dim % len(axes):
+                own = call.trace.picks.find(axes[at], picks, INDEXED)
             else:
-                freeze((*axes[d if alike else dim], *axis), INDEXED)
+                freeze(axes[at], INDEXED)
+    return frozenset(leaves(axes[dim])) if own else frozenset()
 
 
 def index_put(call: Call) -> None:
@@ -198,14 +209,46 @@ def counted(call: Call) -> None:
     made(call)
 
 
+def nonzero(call: Call) -> None:
+    """Where a vector is not zero, in numbers of its positions; those that are gone must be zero in it."""
+    source, out = call.args[0], call.outputs()[0]
+    if source.dim() != 1 or call.dirty(source) & frozenset(leaves(call.axes(source)[0])):
+        counted(call)
+        return
+    made(call)
+    call.trace.picks.give(call.axes(source)[0], out)
+
+
+def binned(call: Call) -> None:
+    """How often each number occurs: one bin for each position that the numbers name, or frozen."""
+    source, out = call.args[0], call.outputs()[0]
+    axis = call.trace.picks.of(source)
+    bins = out.shape[0]
+    bounds = (call.arg(2, "min", 0), call.arg(3, "max", 0)) if "histc" in call.name else (0, bins - 1)
+    counted(call)
+    if len(call.inputs()) == 1 and axis and size_of(axis) == bins and bounds == (0, bins - 1):
+        call.trace.picks.find(axis, source, INDEXED)
+        call.give([axis])
+
+
+def taken(call: Call) -> None:
+    """One number for Python: if it is of a position, Python selects by it at once, or the axis is frozen."""
+    axis = call.trace.picks.of(call.args[0])
+    counted(call)
+    if axis:
+        call.trace.picks.read.append(call.args[0])
+        call.trace.picks.waiting.append((axis, int(call.out)))
+
+
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {"aten.embedding": embedding, "aten.index": index, "aten.index_select": index_select, "aten.gather": gather}
     | {f"aten.{name}": scatter for name in ["scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce"]}
     | {f"aten.{name}": scatter for name in ["scatter_reduce_", "index_add", "index_add_", "index_copy", "index_fill"]}
     | {f"aten.{name}": index_put for name in ("index_put", "index_put_", "_unsafe_index_put")}
     | {f"aten.masked_scatter{in_place}": masked_scatter for in_place in ("", "_")}
-    | {f"aten.{name}": counted for name in ("nonzero", "histc", "bincount", "_local_scalar_dense", "_is_all_true")}
+    | {f"aten.{name}": counted for name in ("_is_all_true",)}
     | {f"aten.{name}": counted for name in ("_unique2", "unique_consecutive", "unique_dim", "bucketize", "equal")}
+    | {"aten.nonzero": nonzero, "aten.histc": binned, "aten.bincount": binned, "aten._local_scalar_dense": taken}
     | {f"aten.{name}": embedding_bag for name in ("_embedding_bag", "_embedding_bag_forward_only")}
     | {f"aten.{name}": drawn for name in DRAWN.split()}
     | {

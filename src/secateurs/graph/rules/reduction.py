@@ -7,7 +7,20 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import Axis, MisalignedError, Node, flag, freeze, leaves, size_of, split, tag, unify
+from secateurs.graph.axes import (
+    Axis,
+    MisalignedError,
+    Node,
+    align,
+    factors,
+    flag,
+    freeze,
+    leaves,
+    size_of,
+    split,
+    tag,
+    unify,
+)
 from secateurs.graph.trace import Call, Rule
 
 STATISTIC = "a statistic is taken over it"
@@ -61,14 +74,21 @@ def norm(call: Call) -> None:
     (total if order is None or order > 0 else statistic)(call)
 
 
+def numbered(call: Call) -> bool:
+    """Whether the last result of a maximum, or minimum, is where it was found."""
+    return "arg" in call.name or (call.name in {"aten.max", "aten.min"} and isinstance(call.arg(1, "dim"), int))
+
+
 def statistic(call: Call) -> None:
     """Means, maxima, products: the number of positions, or the zeros themselves, enter the result."""
     source = call.inputs()[0]
     dims = reduced_dims(call, source)
-    numbers = "arg" in call.name or (call.name in {"aten.max", "aten.min"} and len(call.outputs()) > 1)
+    numbers = numbered(call) and len(dims) > 1
     for d in dims:
         call.claim(call.axes(source)[d], f"{STATISTIC} ({call.name})", freeze if numbers else flag)
     _give_reduced(call, source, dims, keeps_zero="exp" not in call.name and "arg" not in call.name)
+    if numbered(call) and len(dims) == 1:
+        call.trace.picks.give(call.axes(source)[dims[0]], call.outputs()[-1])
 
 
 def seen_whole(call: Call, source: Tensor) -> int:
@@ -85,9 +105,21 @@ def along(call: Call) -> None:
     (freeze if "sort" in call.name else flag)(axes[dim], f"{STATISTIC} ({call.name})")
     tag(axes[dim], "ranked")
     clean = _only_in(axes, [dim])
+    _ranked(call, axes[dim])
     for out in call.outputs():
         axes[dim] = axes[dim] if out.shape[dim] == source.shape[dim] else (Node(out.shape[dim], "picked by rank"),)
         call.give(axes, frozenset(_all(axes)) - clean, out)
+
+
+def _ranked(call: Call, axis: Axis) -> None:
+    """As many as are picked must stay; of a product, or of all positions, it cannot be said which may go."""
+    if "topk" not in call.name:
+        return
+    count = call.args[1]
+    if len(factors(axis)) > 1 or count >= size_of(axis):
+        freeze(axis, f"{STATISTIC} ({call.name})")
+    align(axis, 1, count)
+    call.trace.picks.give(axis, call.outputs()[1])
 
 
 def fourier(call: Call) -> None:

@@ -95,11 +95,12 @@ def repeat(call: Call) -> None:
 
 
 def select(call: Call) -> None:
-    """One position of a dim by its number: the dim is told apart position by position."""
+    """One position of a dim by its number: the dim is told apart position by position, unless it was picked by rank."""
     source = call.inputs()[0]
     label = call.label(source)
     dim = call.arg(1, "dim", 0) % source.dim()
-    freeze(label.axes[dim], "one of its positions is picked by number")
+    if not call.trace.picks.take(label.axes[dim], call.args[2]):
+        freeze(label.axes[dim], "one of its positions is picked by number")
     call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty)
 
 
