@@ -7,20 +7,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from secateurs.graph.axes import (
-    Axis,
-    MisalignedError,
-    Node,
-    align,
-    factors,
-    flag,
-    freeze,
-    leaves,
-    size_of,
-    split,
-    tag,
-    unify,
-)
+from secateurs.graph.axes import Axis, MisalignedError, Node, align, flag, freeze, leaves, size_of, split, tag, unify
 from secateurs.graph.trace import Call, Rule
 
 STATISTIC = "a statistic is taken over it"
@@ -116,7 +103,7 @@ def _ranked(call: Call, axis: Axis) -> None:
     if "topk" not in call.name:
         return
     count = call.args[1]
-    if len(factors(axis)) > 1 or count >= size_of(axis):
+    if len(list(leaves(axis))) > 1 or count >= size_of(axis):
         freeze(axis, f"{STATISTIC} ({call.name})")
     align(axis, 1, count)
     call.trace.picks.give(axis, call.outputs()[1])
