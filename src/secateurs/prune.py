@@ -18,6 +18,7 @@ from secateurs.graph import Graph, recorded, trace
 from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
+from secateurs.graph.weightless import has_values
 from secateurs.recipe import Recipe
 from secateurs.repair import Repair, copied
 from secateurs.select import select
@@ -87,6 +88,8 @@ def rounds(
         SecateursError: The recipe does not fit the sparsity or the network, or the forward pass fails.
     """
     recipe.check(sparsity)
+    if not has_values(model):
+        raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)
     groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
     current = copied(start.masked if start else model)

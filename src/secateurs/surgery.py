@@ -6,6 +6,7 @@ compute the same. Every shrinking is proven so by a forward pass, and with it th
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from secateurs.graph.resize import rewritten
 from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import passing
 from secateurs.graph.trace import state
+from secateurs.graph.weightless import has_values
 from secateurs.repair import Repair, apply_repairs_, copied, skip_
 from secateurs.types import Group, Inputs, Plan, Residual, SecateursError, Skip
+
+logger = logging.getLogger("secateurs.surgery")
 
 Positions = Mapping[tuple[str, int], Tensor]
 """(tensor, axis) -> positions that stay, ascending."""
@@ -138,7 +142,12 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
     Raises:
         UnprovenError: No repair of the module attributes makes it run and agree with the masked network; nor, where
             ``network`` holds a recording, does its rewriting.
+        SecateursError: The network has no weights.
     """
+    if not has_values(model):
+        raise SecateursError(
+            "a network on the meta device has no weights to shrink; load them, and shrink by this plan"
+        )
     small = copied(model)
     mask_(small, groups, plan)
     cut = Cut(
@@ -255,10 +264,15 @@ def provable(
 ) -> tuple[tuple[Group, ...], dict[str, str]]:
     """The groups that can really be shrunk, all of them at once and each by another count; and why others cannot.
 
+    Without weights nothing can be proven: all of them are given back, with a warning.
+
     Returns:
         The groups that passed, and dim name -> reason for those that did not.
     """
     reasons: dict[str, str] = {}
+    if not has_values(model):
+        logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
+        return tuple(groups), {}
 
     def problem(some: Sequence[Group]) -> str:
         try:

@@ -11,6 +11,7 @@ from secateurs.graph.network import Graph, Sum
 from secateurs.graph.rewrite import record
 from secateurs.graph.rules import rule_for
 from secateurs.graph.trace import Trace, run
+from secateurs.graph.weightless import UnknownValueError, weightless
 from secateurs.types import Inputs, SecateursError
 
 __all__ = ["Graph", "Sum", "recorded", "trace"]
@@ -26,9 +27,17 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     Raises:
         SecateursError: where the forward pass fails on these inputs.
     """
-    found = Trace()
+    with weightless(model):
+        found = Trace()
+        _run(found, model, example_inputs)
+        return naming.build(model, found)
+
+
+def _run(found: Trace, model: nn.Module, example_inputs: Inputs) -> None:
     try:
         run(found, model, example_inputs, rule_for)
+    except UnknownValueError as error:
+        raise UnknownValueError(f"{found.flow.module or 'the model'}: {error}") from error
     except SecateursError:
         raise
     except Exception as error:
@@ -36,7 +45,6 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
         raise SecateursError(
             f"the model's forward pass fails on the example inputs: {type(error).__name__}: {line}"
         ) from error
-    return naming.build(model, found)
 
 
 def recorded(graph: Graph, model: nn.Module, example_inputs: Inputs) -> Graph:

@@ -82,6 +82,7 @@ class Trace:
     readers: dict[str, set[str]] = field(default_factory=dict)
     flow: Flow = field(default_factory=Flow)
     picks: Picks = field(default_factory=Picks)
+    tried: dict[tuple[Any, ...], bool | None] = field(default_factory=dict)
     claims: list[tuple[int, Axis, str, Callable[[Axis, str], None]]] = field(default_factory=list)
 
     def label(self, tensor: Tensor) -> Label:
@@ -89,8 +90,7 @@ class Trace:
         found = self.labels.get(tensor)
         if found is None:
             axes = tuple((Node(n, "its values are made in the forward pass"),) for n in tensor.shape)
-            found = Label(axes, fixed=True)
-            self.labels[tensor] = found
+            found = self.labels[tensor] = Label(axes, fixed=True)
         return found
 
 
@@ -190,6 +190,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         call = Call(self.trace, func, args, kwargs or {}, None)
         out = call.out = self.compute(call)
+        if func.namespace == "prim":  # Python asks where a tensor lies
+            return out
         if (rule := self.rules(func)) is None:
             self.trace.unknown.add(call.name)
             call.give_unknown(f"operator {call.name} has no rule")

@@ -151,7 +151,7 @@ def open_layout(name: str, trusted: Collection[str] = ()) -> nn.Module:
     """Open a network for its shape alone: a transformers directory needs a config, but no weights.
 
     Args:
-        name: As ``open_model`` takes it.
+        name: As ``open_model`` takes it. What a config describes is built on the meta device, however large it is.
         trusted: As ``open_model`` takes it.
 
     Raises:
@@ -169,7 +169,8 @@ def open_layout(name: str, trusted: Collection[str] = ()) -> nn.Module:
         config = transformers.AutoConfig.from_pretrained(name)
         made = getattr(transformers, (config.architectures or [""])[0], None)
         default: Any = transformers.AutoModel
-        model: nn.Module = made(config) if made else default.from_config(config)
+        with torch.device("meta"):
+            model: nn.Module = made(config) if made else default.from_config(config)
     except Exception as error:  # each model's config fails in its own way
         if not Path(name).exists():
             why = f"cannot be had from the hub ({type(error).__name__}); give a local directory"

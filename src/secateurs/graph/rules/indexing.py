@@ -9,6 +9,7 @@ from torch import Tensor
 
 from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, leaves, size_of, tag, unify
 from secateurs.graph.trace import Call, Rule
+from secateurs.graph.weightless import UnknownValueError
 
 INDEXED = "its positions are picked by data"
 DRAWN = (
@@ -67,8 +68,8 @@ def _stretch(call: Call, source: Tensor, picks: Sequence[Tensor | None]) -> tupl
     if others or pick.dim() != 1 or not pick.dtype.is_signed or not call.label(pick).fixed:
         return None
     try:
-        numbers = [i % source.shape[dim] for i in pick.tolist()]
-    except RuntimeError:  # a tensor without values
+        numbers = [i % source.shape[dim] for i in pick.clone().tolist()]  # what nobody knows has no values once copied
+    except (RuntimeError, UnknownValueError):  # a tensor without values
         return None
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         return None

@@ -38,14 +38,16 @@ def _dirty(call: Call, operands: list[Tensor], axes: list[Axis]) -> set[Node]:
     labels = [call.label(t) for t in operands]
     known = [(label.carried(), label.dirty_leaves()) for label in labels]
     dirty: set[Node] = set()
-    answers: dict[tuple[bool, ...], bool | None] = {}
+    answers = call.trace.tried  # the same operator is met in every layer
+    form = (call.func, repr(tree_map(lambda x: x.dtype if isinstance(x, Tensor) else x, (call.args, call.kwargs))))
     for leaf in frozenset().union(*(carried for carried, _ in known)):
         zero = tuple(leaf in carried and leaf not in unclean for carried, unclean in known)
-        if zero not in answers:
-            answers[zero] = _stays_zero(call, zero)
-        if answers[zero] is None:
+        if (*form, zero) not in answers:
+            answers[*form, zero] = _stays_zero(call, zero)
+        stays = answers[*form, zero]
+        if stays is None:
             freeze((leaf,), f"{call.name} is undefined where its entries are zero")
-        if not answers[zero]:
+        if not stays:
             dirty.add(leaf)
     return dirty
 
