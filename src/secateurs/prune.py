@@ -138,13 +138,19 @@ def find_groups(
 ) -> tuple[Group, ...]:
     """The groups of all structures that can really be taken away, ranked together from here on.
 
+    Without weights nothing can be proven: all of them are given, with a warning.
+
     Raises:
         SecateursError: Nothing is left to prune, or two structures claim the same units.
     """
     found = [group for structure in structures for group in structure(network)]
     if len({group.name for group in found}) < len(found):
         raise SecateursError("two structures of the recipe claim the same units; name one of them only")
-    groups, reasons = surgery.provable(model, found, network, example_inputs)
+    groups, reasons = tuple(found), dict[str, str]()
+    if has_values(model):
+        groups, reasons = surgery.provable(model, found, network, example_inputs)
+    else:
+        logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
     for name, reason in reasons.items():
         logger.warning("%s stays: %s", name, reason)
     if not groups:

@@ -6,7 +6,6 @@ compute the same. Every shrinking is proven so by a forward pass, and with it th
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.repair import Repair, apply_repairs_, copied, skip_
 from secateurs.types import Group, Inputs, Plan, Residual, SecateursError, Skip
-
-logger = logging.getLogger("secateurs.surgery")
 
 Positions = Mapping[tuple[str, int], Tensor]
 """(tensor, axis) -> positions that stay, ascending."""
@@ -264,15 +261,10 @@ def provable(
 ) -> tuple[tuple[Group, ...], dict[str, str]]:
     """The groups that can really be shrunk, all of them at once and each by another count; and why others cannot.
 
-    Without weights nothing can be proven: all of them are given back, with a warning.
-
     Returns:
         The groups that passed, and dim name -> reason for those that did not.
     """
     reasons: dict[str, str] = {}
-    if not has_values(model):
-        logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
-        return tuple(groups), {}
 
     def problem(some: Sequence[Group]) -> str:
         try:

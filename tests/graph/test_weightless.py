@@ -13,6 +13,7 @@ from networks import NETWORKS
 from secateurs import surgery
 from secateurs.graph import trace
 from secateurs.graph.weightless import UnknownValueError, has_values, weightless
+from secateurs.prune import find_groups
 from secateurs.structures.neuron import Neuron
 from secateurs.types import Plan, SecateursError
 
@@ -172,9 +173,9 @@ def test_groups_are_given_unproven_and_nothing_is_shrunk(caplog: pytest.LogCaptu
         model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     inputs = (torch.randn(3, 4),)
     graph = trace(model, inputs)
-    groups = Neuron()(graph)
-    with caplog.at_level(logging.WARNING, "secateurs.surgery"):
-        assert surgery.provable(model, groups, graph, inputs) == (groups, {})
+    with caplog.at_level(logging.WARNING, "secateurs.prune"):
+        groups = find_groups(model, (Neuron(),), graph, inputs)
+    assert groups == Neuron()(graph)
     assert "not proven" in caplog.text
     with pytest.raises(SecateursError, match="no weights"):
         surgery.shrink(model, groups, Plan({groups[0].name: torch.arange(6) > 2}), graph, inputs)
