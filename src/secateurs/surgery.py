@@ -276,7 +276,7 @@ def provable(
         return ""
 
     by_kind = ([g for g in groups if g.dims], [g for g in groups if g.residuals])  # a layer that went proves no dim
-    passed = {group.name for some in by_kind for group in beside(some, problem, reasons)}
+    passed = {group.name for some in by_kind if some for group in beside(some, problem, reasons)}
     return tuple(group for group in groups if not group.removable or group.name in passed), reasons
 
 
