@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "program"},
+    {"names", "attention", "program", "vocabulary"},
     {"repair"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures"},
     {"archive", "evidence", "surgery"},

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateurs.program import Program
-from secateurs.repair import Repair
+from secateurs.repair import Change, Repair
 from secateurs.types import Argument, Plan, Returns, SecateursError, Skip
+from secateurs.vocabulary import Tokens
 
 Metadata = Mapping[str, Any]
 
@@ -138,19 +139,28 @@ def unpack_plan(packed: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Plan:
     return Plan(keep)
 
 
-def pack_repairs(repairs: Iterable[Repair | Skip]) -> list[dict[str, Any]]:
-    """As JSON takes them."""
-    return [asdict(repair) for repair in repairs]
+def pack_repairs(repairs: Iterable[Change]) -> list[dict[str, Any]]:
+    """As JSON takes them; which tokens stay as bits, token 0 the first one, in hexadecimal."""
+    return [_pack_tokens(repair) if isinstance(repair, Tokens) else asdict(repair) for repair in repairs]
 
 
-def unpack_repairs(packed: Iterable[Mapping[str, Any]]) -> tuple[Repair | Skip, ...]:
+def _pack_tokens(tokens: Tokens) -> dict[str, Any]:
+    stays = np.isin(np.arange(tokens.size), tokens.kept)
+    return {"module": tokens.module, "tokens": np.packbits(stays).tobytes().hex(), "size": tokens.size}
+
+
+def unpack_repairs(packed: Iterable[Mapping[str, Any]]) -> tuple[Change, ...]:
     """The repairs that ``pack_repairs`` packed."""
     return tuple(_unpack_repair(repair) for repair in packed)
 
 
-def _unpack_repair(packed: Mapping[str, Any]) -> Repair | Skip:
+def _unpack_repair(packed: Mapping[str, Any]) -> Change:
     if "returns" in packed:
         return Skip(packed["module"], _unpack_returns(packed["returns"]))
+    if "tokens" in packed:
+        bits = np.frombuffer(bytes.fromhex(packed["tokens"]), np.uint8)
+        stays = np.unpackbits(bits, count=packed["size"]).nonzero()[0]
+        return Tokens(packed["module"], tuple(stays.tolist()), packed["size"])
     value = packed["value"]
     return Repair(packed["module"], packed["attribute"], value if isinstance(value, int) else tuple(value))
 

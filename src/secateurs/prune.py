@@ -20,9 +20,9 @@ from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.recipe import Recipe
-from secateurs.repair import Repair, copied
+from secateurs.repair import Change, copied
 from secateurs.select import select
-from secateurs.types import Facts, Group, Inputs, Plan, Scores, SecateursError, Skip, Structure, Task
+from secateurs.types import Facts, Group, Inputs, Plan, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
 
@@ -34,7 +34,8 @@ class Pruned:
     Args:
         model: Physically smaller where the structure allows it; runs.
         plan: What stays, relative to the dense network.
-        repairs: The attributes that the smaller network needed changed, and the modules that it does not run.
+        repairs: The attributes that the smaller network needed changed, the modules that it does not run, the tokens
+            that it has.
         masked: The dense-shaped network with the same values and zeros elsewhere; pruning goes on from it.
         groups: The groups that the plan speaks of.
         sparsity: The fraction removed that was asked for.
@@ -42,7 +43,7 @@ class Pruned:
 
     model: nn.Module
     plan: Plan
-    repairs: tuple[Repair | Skip, ...]
+    repairs: tuple[Change, ...]
     masked: nn.Module
     groups: tuple[Group, ...]
     sparsity: float

@@ -1,4 +1,4 @@
-"""What a physically smaller network needs changed beside its tensors: attributes that hold sizes, modules not run.
+"""What a physically smaller network needs changed beside its tensors: sizes in attributes, modules not run, tokens.
 
 After tensors shrink, integers kept by modules (``num_heads``, ``groups``, ``normalized_shape``, fields of a config) are
 stale. A repair names one of them and its new value; where a whole layer went, a module stands in for it that hands on
@@ -13,13 +13,14 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from secateurs.attention import narrow_
 from secateurs.types import Argument, Returns, SecateursError, Skip
+from secateurs.vocabulary import Tokens, shorten_
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Repair:
     module: str
     attribute: str
     value: int | tuple[int, ...]
+
+
+Change: TypeAlias = Repair | Skip | Tokens
+"""What a smaller network needs changed."""
 
 
 class Skipped(nn.Module):
@@ -88,7 +93,7 @@ def _told(returns: Returns) -> str:
     return "None"
 
 
-def skip_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
+def skip_(model: nn.Module, repairs: Iterable[Change]) -> None:
     """Put a ``Skipped`` where a module is not run; the other repairs wait until the tensors have their new shapes.
 
     Args:
@@ -108,8 +113,8 @@ def skip_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
                 model.set_submodule(repair.module, Skipped(module, repair.returns))
 
 
-def apply_repairs_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
-    """Skip what is not run, and set the repaired sizes, in order.
+def apply_repairs_(model: nn.Module, repairs: Iterable[Change]) -> None:
+    """Skip what is not run, let layers that lost tokens speak the old numbers, and set the repaired sizes, in order.
 
     An object on the way of a dotted attribute (a config that many modules share) is copied for its module first, so
     that the others keep theirs. A list stays a list and a tuple a tuple, of the same class. An attention of torch's own
@@ -125,12 +130,14 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Repair | Skip]) -> None:
     repairs = tuple(repairs)
     skip_(model, repairs)
     for repair in repairs:
-        if isinstance(repair, Repair):
-            try:
+        try:
+            if isinstance(repair, Repair):
                 _set(model.get_submodule(repair.module), repair.attribute.split("."), repair.value)
-            except AttributeError as error:
-                where = ".".join(part for part in (repair.module, repair.attribute) if part)
-                raise _missing(where, error) from error
+            elif isinstance(repair, Tokens):
+                shorten_(model.get_submodule(repair.module), repair.kept, repair.size)
+        except AttributeError as error:
+            parts = (repair.module, repair.attribute if isinstance(repair, Repair) else "")
+            raise _missing(".".join(filter(None, parts)), error) from error
     narrow_(model)
 
 

@@ -25,8 +25,9 @@ from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import passing
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
-from secateurs.repair import Repair, apply_repairs_, copied, skip_
+from secateurs.repair import Change, Repair, apply_repairs_, copied, skip_
 from secateurs.types import Group, Inputs, Plan, Residual, SecateursError, Skip
+from secateurs.vocabulary import Tokens
 
 Positions = Mapping[tuple[str, int], Tensor]
 """(tensor, axis) -> positions that stay, ascending."""
@@ -38,11 +39,15 @@ class UnprovenError(SecateursError):
 
 @dataclass(frozen=True)
 class Cut:
-    """What a plan takes away: the positions that stay, the dims' new sizes, the modules that are not run."""
+    """What a plan takes away: the positions that stay, the dims' new sizes, the modules not run, the tokens that stay.
+
+    Tokens keep their numbers, so that the size of a vocabulary is the old one wherever Python keeps it.
+    """
 
     kept: Positions
     sizes: Mapping[str, int]
     skips: tuple[Skip, ...]
+    tokens: tuple[Tokens, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Shrunk:
     """
 
     model: nn.Module
-    repairs: tuple[Repair | Skip, ...]
+    repairs: tuple[Change, ...]
 
 
 def masks(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
@@ -116,7 +121,7 @@ def sizes_after(groups: Iterable[Group], plan: Plan, network: Graph) -> dict[str
         keep = plan.keep.get(group.name)
         if keep is not None and group.dims:
             outer = prod(network.dims[dim].size for dim in group.dims[:-1])
-            size = out[group.dims[-1]] = int(keep.sum()) // outer
+            size = out[group.dims[-1]] = network.dims[group.dims[-1]].size - int((~keep).sum()) // outer
             least = network.dims[group.dims[-1]].least
             if size < least:
                 raise SecateursError(
@@ -147,18 +152,14 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
         )
     small = copied(model)
     mask_(small, groups, plan)
-    cut = Cut(
-        positions(small, groups, plan),
-        sizes_after(groups, plan, network),
-        tuple(skip for residual in dropped_residuals(groups, plan) for skip in residual.skips),
-    )
+    cut = _cut(small, groups, plan, network)
     if not cut.kept and not cut.skips:
         return Shrunk(small, ())
     run = passing(network, groups, plan)
     try:
         return Shrunk(small, _shrink_(small, cut, network, example_inputs, run))
     except UnprovenError as refusal:
-        if network.recording is None or cut.skips:
+        if network.recording is None or cut.skips or cut.tokens:
             raise
         masked = copied(model)
         mask_(masked, groups, plan)
@@ -170,7 +171,21 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
             raise UnprovenError(f"{refusal}; and {error}") from error
 
 
-def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, run: Pass) -> tuple[Repair | Skip, ...]:
+def _cut(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph) -> Cut:
+    kept, sizes = positions(model, groups, plan), sizes_after(groups, plan, network)
+    tokens: list[Tokens] = []
+    for group, vocabulary in ((g, v) for g in groups for v in network.vocabularies if g.dims == (v.dim,)):
+        stay = kept.get((group.members[0].tensor, 0))
+        if stay is not None:
+            del sizes[vocabulary.dim]
+            size = network.dims[vocabulary.dim].size
+            modules = (*vocabulary.tables, *vocabulary.outputs)
+            tokens += [Tokens(module, tuple(stay.tolist()), size) for module in modules]
+    skips = tuple(skip for residual in dropped_residuals(groups, plan) for skip in residual.skips)
+    return Cut(kept, sizes, skips, tuple(tokens))
+
+
+def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, run: Pass) -> tuple[Change, ...]:
     """Shrink a masked network in place; the repairs that a forward pass has proven."""
     progress = Progress()
     with reads(model) as read, progress.recording():
@@ -178,6 +193,9 @@ def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, run: Pa
     numbers = renumbered(model, cut.skips)
     skip_(model, cut.skips)
     _cut_(model, cut.kept)
+    there = {name for name, _ in model.named_modules()}
+    tokens = [it for it in cut.tokens if it.module in there]
+    apply_repairs_(model, tokens)
     network = network.without(skip.module for skip in cut.skips)
     problems: list[tuple[tuple[int, int], str]] = []
     for repairs in _tries(candidates(model, network, cut.sizes, read, progress), numbers):
@@ -188,7 +206,7 @@ def _shrink_(model: nn.Module, cut: Cut, network: Graph, inputs: Inputs, run: Pa
         with progress.following():
             problem = masked.difference(model)
         if not problem:
-            return (*cut.skips, *repairs, *mirrored)
+            return (*cut.skips, *tokens, *repairs, *mirrored)
         problems.append((progress.reached, problem))
         for (module, attribute), value in undo.items():
             setattr(model.get_submodule(module), attribute, value)

@@ -195,12 +195,14 @@ class Weight:
         shape: Its shape.
         outputs: Axes that make outputs, e.g. ``(0,)`` of a linear ``(out, in)``.
         inputs: Axes that are summed over, input features first and kernel positions after.
+        looked_up: Whether its rows are also looked up by number, as those of a tied embedding are.
     """
 
     name: str
     shape: tuple[int, ...]
     outputs: tuple[int, ...]
     inputs: tuple[int, ...]
+    looked_up: bool = False
 
 
 class Network(Protocol):

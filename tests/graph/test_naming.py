@@ -35,7 +35,8 @@ def test_an_encoder_s_heads_and_feed_forward_widths_are_named_by_their_modules()
         assert found[f"bert.encoder.layer.{layer}.ffn"] == (20, "neurons")
     assert graph.dims["bert.width"].role == "width"
     assert "statistic" in (graph.dims["bert.width"].flagged or "") and graph.dims["bert.width"].frozen is None
-    assert graph.dims["bert.embeddings.word_embeddings.vocabulary"].frozen
+    assert found["bert.embeddings.word_embeddings.vocabulary"][1] == "vocabulary"
+    assert graph.dims["bert.embeddings.position_embeddings.vocabulary"].frozen == "its positions are picked by data"
     assert graph.dims["classifier.output"].frozen == "an output of the model"
 
 

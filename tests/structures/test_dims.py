@@ -15,7 +15,9 @@ class Fake:
         "words": Dim("words", 9, "vocabulary", ("table.weight[0]",)),
         "classes": Dim("classes", 2, "output", ("head.weight[0]", "head.bias[0]")),
     }
-    weights = tuple(Weight(f"{name}.weight", (4, 4), (0,), (1,)) for name in ("a", "table", "head"))
+    weights = tuple(
+        Weight(f"{name}.weight", (4, 4), (0,), (1,), looked_up=name == "table") for name in ("a", "table", "head")
+    )
 
     def members(self, *dims: str) -> tuple[Member, ...]:
         return (Member("/".join(dims), (0,)),)

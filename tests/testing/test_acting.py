@@ -80,8 +80,9 @@ def networks() -> list[tuple[nn.Module, Inputs]]:
 
 
 SPECS = [
-    *(name for name in part_names("structure") if name != "block"),
+    *(name for name in part_names("structure") if name not in {"block", "vocabulary"}),
     {"block": {"rows": 2, "columns": 2}},
+    {"vocabulary": {"smallest": 9, "keep_tokens": [0]}},
     {"head": {"of": "query"}},
     {"weight": {"per": "row"}},
     {"n_m": {"n": 1, "m": 4}},

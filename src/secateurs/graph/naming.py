@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count, pairwise, takewhile
 
 from torch import Tensor, nn
 
-from secateurs.graph import residuals
+from secateurs.graph import residuals, vocabularies
 from secateurs.graph.axes import Axis, Node, factors, leaves, tag
-from secateurs.graph.network import Factors, Graph, Product, Sum
+from secateurs.graph.network import Factors, Graph, Product, Sum, Vocabulary
 from secateurs.graph.trace import Label, Trace, state
-from secateurs.types import Dim
+from secateurs.types import Dim, Weight
 
 Carriers = dict[Node, list[tuple[str, int]]]
 
@@ -21,6 +22,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
     """Name what the trace found."""
     tensors = dict(state(model))
     labels = {name: trace.label(tensor) for name, tensor in tensors.items()}
+    tokens = vocabularies.free(model, trace)
     carriers = _carriers(labels)
     _freeze_untouchable(carriers, tensors, labels)
     _find_query_groups(labels.values())
@@ -47,7 +49,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
     return Graph(
         dims=dims,
         tensors={name: tuple(convert(axis) for axis in label.axes) for name, label in labels.items()},
-        weights=tuple(trace.weights[name] for name in tensors if name in trace.weights),
+        weights=tuple(_weight(trace, name) for name in tensors if name in trace.weights),
         products=tuple(
             Product(c.operator, tuple(convert(axis) for axis in c.axes), c.weight, c.module) for c in trace.contractions
         ),
@@ -55,7 +57,12 @@ def build(model: nn.Module, trace: Trace) -> Graph:
         unknown=frozenset(trace.unknown),
         spared=frozenset(trace.spared),
         residuals=residuals.find(trace.flow),
+        vocabularies=tuple(Vocabulary(names[leaf], it.tables, it.outputs) for leaf, it in tokens.items()),
     )
+
+
+def _weight(trace: Trace, name: str) -> Weight:
+    return replace(trace.weights[name], looked_up="aten.embedding" in trace.readers.get(name, ()))
 
 
 def names_of(model: nn.Module, trace: Trace) -> dict[Node, str]:

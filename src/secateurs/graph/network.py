@@ -50,6 +50,21 @@ class Product:
     module: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Tokens that can go while those that stay keep their numbers.
+
+    Args:
+        dim: Their dim.
+        tables: The modules that look them up.
+        outputs: The modules that score them.
+    """
+
+    dim: str
+    tables: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Graph:
     """A network of named dims; implements ``secateurs.types.Network``.
@@ -63,6 +78,7 @@ class Graph:
         unknown: Operators met that have no rule.
         spared: (tensor, axis) along which a dropped unit keeps its values while it is masked.
         residuals: What can be skipped such that its input is left.
+        vocabularies: The dims of tokens that can go.
         recording: The network as operators, where it may be rewritten.
     """
 
@@ -74,6 +90,7 @@ class Graph:
     unknown: frozenset[str] = field(default_factory=frozenset)
     spared: frozenset[tuple[str, int]] = field(default_factory=frozenset)
     residuals: tuple[Residual, ...] = ()
+    vocabularies: tuple[Vocabulary, ...] = ()
     recording: Recording | None = None
 
     def size(self, axis: Factors, sizes: Sizes | None = None) -> int:
@@ -117,7 +134,7 @@ class Graph:
         ]
 
         def of(counts: Counts) -> float:
-            sizes = {group.dims[-1]: counts[group.name] for group in groups if group.dims}
+            sizes = {d: self.dims[d].size + counts[g.name] - g.block for g in groups for d in g.dims[-1:]}
             return sum(self._volume(axes, sizes) * prod(counts[w.name] / w.block for w in ws) for axes, ws in held)
 
         return Price({group.name: self._unit_cost(group, currency) for group in groups}, of)

@@ -9,6 +9,7 @@ operator runs on these, and its result is put back among zeros. All other operat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from secateurs.graph.precision import Pass
 from secateurs.graph.rules import contraction, reduction, rule_for
 from secateurs.graph.trace import Call, Label, Origin, Trace, Tracer, follow, forward, state
 from secateurs.types import Group, Inputs, Plan
+from secateurs.vocabulary import GONE
 
 Places = Mapping[int, Tensor]
 """Dim of a tensor -> the positions that stay; those that lose some."""
@@ -45,10 +47,39 @@ def reference(
 
 def passing(network: Graph, groups: Sequence[Group], plan: Plan) -> Pass:
     """The forward pass of ``reference``."""
-    if not differs(network, groups, plan):
-        return forward
-    keep = {group.dims: plan.keep[group.name].cpu() for group in _losing(groups, plan)}
-    return lambda model, inputs: follow(Corrected(model, network, keep), model, inputs)
+    scorers = {vocabulary.dim: vocabulary.outputs for vocabulary in network.vocabularies}
+    losing = [(group, plan.keep[group.name].cpu()) for group in _losing(groups, plan)]
+    keep = {group.dims: stay for group, stay in losing if group.dims[-1] not in scorers}
+    run = forward
+    if any(network.dims[dim].flagged for dims in keep for dim in dims):
+        run = partial(_corrected, network, keep)
+    scored = {
+        module: ~group.members[0].mask(stay, [network.dims[dim].size])
+        for group, stay in losing
+        for dim in group.dims
+        for module in scorers.get(dim, ())
+    }
+    return partial(_unscored, scored, run) if scored else run
+
+
+def _corrected(
+    network: Graph, keep: Mapping[tuple[str, ...], Tensor], model: nn.Module, inputs: Inputs
+) -> tuple[Tensor, ...]:
+    return follow(Corrected(model, network, keep), model, inputs)
+
+
+def _unscored(gone: Mapping[str, Tensor], run: Pass, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+    """A forward pass in which tokens that are gone have no score, as in the shrunk network."""
+
+    def without(tokens: Tensor) -> Callable[..., Tensor]:
+        return lambda module, args, out: out.masked_fill(tokens.to(out.device), GONE)
+
+    hooks = [model.get_submodule(name).register_forward_hook(without(tokens)) for name, tokens in gone.items()]
+    try:
+        return run(model, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def differs(network: Graph, groups: Sequence[Group], plan: Plan) -> bool:

@@ -260,6 +260,7 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     trace.picks.settle(list(trace.picks.waiting))
     for axis in (axis for out in outputs for axis in (*trace.label(out).axes, trace.picks.of(out))):
         freeze(axis, "an output of the model")
+        tag(axis, "output")
     for (name, _), axis in trace.spared.items():
         if len(trace.readers[name]) > 1:
             freeze(axis, f"{min(trace.readers[name])} and another operator read it, and zeros break one")

@@ -32,9 +32,9 @@ def free_weights(network: Network, keep: Iterable[str], outputs: bool) -> Iterat
         keep: Glob patterns of tensor names that are not touched.
         outputs: Whether layers that make the model's outputs are among them.
     """
-    barred = ("vocabulary",) if outputs else ("vocabulary", "output")
+    barred = () if outputs else ("vocabulary", "output")
     held = {where for dim in network.dims.values() if dim.role in barred for where in dim.carriers}
-    for weight in network.weights:
+    for weight in (weight for weight in network.weights if not weight.looked_up):
         if not matches(weight.name, keep) and not held & {f"{weight.name}[{axis}]" for axis in weight.outputs}:
             yield weight
 

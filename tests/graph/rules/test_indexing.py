@@ -11,9 +11,9 @@ from graph.rules.tracing import free, reason, see, traced
 IDS = torch.randint(0, 9, (3, 5))
 
 
-def test_an_embedding_freezes_its_rows_and_passes_its_width() -> None:
+def test_an_embedding_that_other_numbers_index_freezes_its_rows_and_passes_its_width() -> None:
     layers = {"e": nn.Embedding(9, 6), "b": nn.Linear(6, 2)}
-    graph = traced(lambda self, x: self.b(self.e(x)), IDS, **layers)
+    graph = traced(lambda self, x: self.b(self.e(x.cumsum(1) % 9)), IDS, **layers)
     assert list(free(graph).values()) == [6]
     assert "picked by data" in reason(graph, "e.vocabulary")
 

@@ -119,7 +119,6 @@ def test_a_norm_of_what_is_not_zero_is_frozen() -> None:
         lambda h: h.max(-1, keepdim=True).values,
         lambda h: h.prod(-1, keepdim=True),
         lambda h: h.logsumexp(-1, keepdim=True),
-        lambda h: h.argmax(-1, keepdim=True),
         lambda h: (h > 0).any(-1, keepdim=True),
         lambda h: (h > 0).all(-1, keepdim=True),
         lambda h: torch.var_mean(h, -1, keepdim=True)[0],

@@ -23,7 +23,7 @@ def embedding(call: Call) -> None:
     table, index = call.args[0], call.args[1]
     rows, *rest = call.axes(table)
     if not call.trace.picks.find(rows, index, INDEXED):
-        tag(rows, "vocabulary")
+        tag(rows, "vocabulary", *(["looked up by constants"] if call.label(index).fixed else []))
     call.give([*call.axes(index), *rest], call.dirty(table, index))
 
 
