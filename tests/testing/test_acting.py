@@ -66,6 +66,23 @@ class Residual(nn.Module):
         return y
 
 
+class Mixture(nn.Module):
+    """A router picks two experts of six for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router, self.head = nn.Linear(4, 6), nn.Linear(4, 3)
+        self.up = nn.Parameter(torch.randn(6, 4, 5))
+        self.down = nn.Parameter(torch.randn(6, 5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, picks = self.router(x).softmax(-1).topk(2)
+        y = torch.einsum("nd,nkdf->nkf", x, self.up[picks]).relu()
+        z = torch.einsum("nkf,nkfd->nkd", y, self.down[picks])
+        out: Tensor = self.head((weights[..., None] * z).sum(1))
+        return out
+
+
 def networks() -> list[tuple[nn.Module, Inputs]]:
     torch.manual_seed(0)
     model = Images().train()
@@ -76,6 +93,7 @@ def networks() -> list[tuple[nn.Module, Inputs]]:
         (model, (torch.randn(2, 4, 6, 6),)),
         (Words(), (torch.randint(0, 9, (2, 5)),)),
         (deep, (torch.randn(2, 4),)),
+        (Mixture(), (torch.randn(3, 4),)),
     ]
 
 

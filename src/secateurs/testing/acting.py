@@ -141,7 +141,7 @@ def _check_groups(structure: Structure, groups: Sequence[Group], tensors: Mappin
 def _random_plan(groups: Sequence[Group], share: float, seed: int) -> Plan:
     source = generator(seed)
     scores = {g.name: torch.rand(g.n_units, generator=source) for g in groups}
-    return select(groups, scores, {g.name: max(1, round((1 - share) * g.block)) for g in groups})
+    return select(groups, scores, {g.name: max(g.least, round((1 - share) * g.block)) for g in groups})
 
 
 def _check_oracle(
