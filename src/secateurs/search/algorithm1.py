@@ -74,8 +74,8 @@ class Algorithm1:
             raise SecateursError(f"start must be in (0, 1), got {self.start:g}")
         if not 1e-4 <= self.tolerance < 1:
             raise SecateursError(f"tolerance must be in [0.0001, 1), got {self.tolerance:g}")
-        if self.seed < 0:
-            raise SecateursError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**31:  # what torch and numpy both take, with room for every configuration's own
+            raise SecateursError(f"seed must be 0 or more and below 2**31, got {self.seed}")
 
     def __call__(
         self, model: nn.Module, task: Task, recipe: Recipe, directory: str | Path, p: float | None = None
