@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,6 +35,15 @@ def test_bad_batch_is_named(answering, two_batches):
     task = answering([*two_batches, (torch.full((1, 3), float("nan")), torch.tensor([0]))])
     with pytest.raises(SecateursError, match="batch 3 of split 'final'"):
         labels(nn.Identity(), task, "final")
+
+
+def test_outputs_alone_are_no_pair(answering, two_batches):
+    task = answering(two_batches)
+    alone = replace(task, predict=lambda network, batch: task.predict(network, batch)[0])
+    with pytest.raises(
+        SecateursError, match=r"predict gave Tensor on .*: give a pair of tensors, \(outputs, targets\)"
+    ):
+        next(answers(nn.Identity(), alone, "final"))
 
 
 def test_label_error_gives_the_range():

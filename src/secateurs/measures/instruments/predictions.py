@@ -55,7 +55,14 @@ def answers(model: nn.Module, task: Task, split: str) -> Iterator[tuple[Tensor, 
         SecateursError: Empty split, shapes that do not fit, targets that are no integers, outputs that are not finite.
     """
     for where, batch in batches(task, split):
-        outputs, targets = task.predict(model, batch)
+        given: object = task.predict(model, batch)
+        match given:
+            case (Tensor() as outputs, Tensor() as targets):
+                pass
+            case _:
+                raise SecateursError(
+                    f"predict gave {type(given).__name__} on {where}: give a pair of tensors, (outputs, targets)"
+                )
         if outputs.dim() < 2 or outputs.shape[:-1] != targets.shape or not outputs.shape[-1]:
             raise SecateursError(
                 f"predict gave outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} on {where}: "
