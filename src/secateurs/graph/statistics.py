@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from secateurs.graph.axes import Axis, Node, factors, find
+from secateurs.graph.axes import Axis, Node, find
+from secateurs.graph.naming import factors_of
 from secateurs.graph.network import Factors, Graph, Sum
 from secateurs.graph.precision import Pass
 from secateurs.graph.rules import contraction, reduction, rule_for
@@ -124,7 +125,7 @@ class Corrected(Tracer):  # type: ignore[no-untyped-call]  # torch's metaclass h
     def named(self, axis: Axis) -> Factors:
         """An axis in terms of the network's dims."""
         names = {find(node): name for name, node in self.nodes.items()}
-        return _named(axis, names)
+        return factors_of(axis, names)
 
     def _stay(self, named: Factors) -> Tensor | None:
         gone = torch.zeros(self.network.size(named), dtype=torch.bool)
@@ -144,13 +145,6 @@ class Corrected(Tracer):  # type: ignore[no-untyped-call]  # torch's metaclass h
         node = Node(self.network.size((factor,)))
         node.parts = [self._axis(part) for part in factor.parts]
         return node
-
-
-def _named(axis: Axis, names: Mapping[Node, str]) -> Factors:
-    return tuple(
-        Sum(tuple(_named(part, names) for part in node.parts)) if node.parts is not None else names.get(node, node.size)
-        for node in factors(axis)
-    )
 
 
 # -------------------------------------------------------------------------------------------------- corrections
