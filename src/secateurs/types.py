@@ -398,6 +398,27 @@ class Criterion(Protocol):
 
 
 @runtime_checkable
+class Solver(Protocol):
+    """Which entries of one weight stay, and what those that stay become: decided together, from what it multiplies.
+
+    Args, for a weight ``(o, i)``:
+        weight: ``(o, i)`` float32; left alone.
+        gram: ``(i, i)`` float32, the sum of ``x x^T`` over what the weight multiplies; singular ones are fine.
+        scores: ``(o, i)``, the criterion's, higher = keep.
+        block: Entries compete inside consecutive blocks of this many of the flattened weight: a divisor of ``i`` (N:M,
+            rows), or ``o i`` (the layer).
+        kept: Of every block.
+
+    Returns:
+        ``(o, i)`` bool, exactly ``kept`` of each block, and ``(o, i)`` float32, zero where it is False.
+    """
+
+    def __call__(
+        self, weight: Tensor, gram: Tensor, scores: Tensor, block: int, kept: int
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
 class Allocation(Protocol):
     """How much from where: counts kept per block, such that the fraction of the price removed reaches ``sparsity``."""
 
