@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateurs.types import Criterion, Group, Measure, Member, Plan, Reading, Rows, Schedule
+from secateurs.types import Criterion, Gram, Group, Measure, Member, Plan, Reading, Rows, Schedule
 
 
 @st.composite
@@ -102,3 +102,16 @@ def test_a_reading_is_what_it_says() -> None:
     assert reading.spread is None
     with pytest.raises(AttributeError):
         reading.value = 0.0  # type: ignore[misc]
+
+
+def test_what_is_made_of_a_gram_is_made_once() -> None:
+    gram, asked = Gram(torch.eye(2) * 4), []
+
+    def root(matrix: torch.Tensor) -> torch.Tensor:
+        asked.append(matrix)
+        return matrix.sqrt()
+
+    first = gram.once("root", root)
+    assert gram.once("root", root) is first
+    assert torch.equal(gram.once("double", lambda matrix: 2 * matrix), torch.eye(2) * 8)
+    assert len(asked) == 1

@@ -6,12 +6,14 @@ axes depend on this module alone, so every combination of parts is legal by cons
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+_Made = TypeVar("_Made")
 
 
 class SecateursError(Exception):
@@ -261,6 +263,32 @@ class Facts:
     activation_norm: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Gram:
+    """The second moments of what some weights multiply; one object for all weights that multiply the same.
+
+    Args:
+        matrix: ``(i, i)`` float32, the sum of ``x x^T`` over all that they multiply; left alone. May be singular.
+    """
+
+    matrix: Tensor
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[Tensor], _Made]) -> _Made:
+        """What ``make`` makes of the matrix: at the first asking, and the same as long as this lives.
+
+        So a factorisation is paid for once, however many weights share it.
+
+        Args:
+            key: Who asks; a solver is its own key, being frozen.
+            make: From the matrix, which it leaves alone.
+        """
+        if key not in self._made:
+            self._made[key] = make(self.matrix)
+        made: _Made = self._made[key]
+        return made
+
+
 Scores = Mapping[str, Tensor]
 """Group name -> ``(n_units,)`` float scores, higher = keep."""
 
@@ -402,9 +430,10 @@ class Solver(Protocol):
     """Which entries of one weight stay, and what those that stay become: decided together, from what it multiplies.
 
     Args, for a weight ``(o, i)``:
-        weight: ``(o, i)`` float32; left alone.
-        gram: ``(i, i)`` float32, the sum of ``x x^T`` over what the weight multiplies; singular ones are fine.
-        scores: ``(o, i)``, the criterion's, higher = keep.
+        weight: ``(o, i)`` float32, what it should come to; left alone.
+        gram: Of what it multiplies, ``(i, i)``; the same object for weights that multiply the same. What is lost is
+            ``tr((W - W') G (W - W')^T)``.
+        scores: ``(o, i)``, the criterion's, higher = keep; minus infinity where a weight is gone already.
         block: Entries compete inside consecutive blocks of this many of the flattened weight: a divisor of ``i`` (N:M,
             rows), or ``o i`` (the layer).
         kept: Of every block.
@@ -413,9 +442,7 @@ class Solver(Protocol):
         ``(o, i)`` bool, exactly ``kept`` of each block, and ``(o, i)`` float32, zero where it is False.
     """
 
-    def __call__(
-        self, weight: Tensor, gram: Tensor, scores: Tensor, block: int, kept: int
-    ) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, weight: Tensor, gram: Gram, scores: Tensor, block: int, kept: int) -> tuple[Tensor, Tensor]: ...
 
 
 @runtime_checkable
