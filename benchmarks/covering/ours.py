@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from architectures import ARCHITECTURES
 from architectures.kinds import Inputs
-from torch import nn
+from torch import Tensor, nn
 
 from covering.values import call, difference, distinct_, gradients, removed
 from secateurs import Recipe, Task, prune, trace
 from secateurs.deploy import Build, Function, Transformers, save
 from secateurs.graph import Graph
+from secateurs.graph.statistics import differs, reference
 from secateurs.measures.parameters import Parameters
 from secateurs.prune import Pruned
 from secateurs.types import SecateursError
@@ -61,12 +62,20 @@ def ours(name: str, ratio: float, directory: Path, tell: Tell) -> None:
     with torch.no_grad():
         mine = call(pruned.model, fresh)
         tell(runs=True)
-        tell(difference=difference(mine, call(pruned.masked, fresh)))
+        tell(difference=difference(mine, _wanted(pruned, network, fresh)))
     start = time.process_time()
     save(directory, pruned, recipe=Recipe.from_dict(recipe), manifest={}, build=_build(name, dense))
     torch.save({"inputs": fresh, "outputs": mine}, directory.with_suffix(".pt"))
     tell(saved=True, save_seconds=time.process_time() - start)
     tell(backward=_backward(pruned.model, dense, fresh))
+
+
+def _wanted(pruned: Pruned, network: Graph, inputs: Inputs) -> tuple[Tensor, ...]:
+    """What the masked network computes; its statistics over the positions that stay, where some of them go."""
+    if not differs(network, pruned.groups, pruned.plan):
+        return call(pruned.masked, inputs)
+    found = reference(pruned.masked, inputs, network, pruned.groups, pruned.plan)
+    return tuple(t for t in found if t.is_floating_point()) or found
 
 
 def _backward(small: nn.Module, dense: nn.Module, inputs: Inputs) -> bool | str:

@@ -49,6 +49,33 @@ def test_grouped_queries_are_key_value_heads_and_the_queries_of_each() -> None:
     assert found["model.layers.0.mlp.ffn"] == (20, "neurons")
 
 
+def test_a_normed_stream_that_is_read_by_heads_is_a_width() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm, self.mix, self.head = (
+                nn.Linear(5, 12),
+                nn.LayerNorm(12),
+                nn.Linear(12, 12),
+                nn.Linear(12, 2),
+            )
+
+        def heads(self, x: Tensor) -> Tensor:
+            return x.unflatten(2, (3, 4)).transpose(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.stem(x))
+            x = x + self.mix(
+                nn.functional.scaled_dot_product_attention(*[self.heads(x)] * 3).transpose(1, 2).flatten(2)
+            )
+            y: Tensor = self.head(x)
+            return y
+
+    graph = trace(Net(), (torch.randn(2, 6, 5),))
+    assert {dim.role for dim in graph.dims.values() if dim.flagged} == {"width"}
+    assert not {"heads", "head_dim"} & {role for _, role in free(graph).values()}
+
+
 def test_channels_joined_by_an_addition_are_one_dim_and_the_inner_ones_their_own() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -118,6 +118,36 @@ def test_dims_inside_heads(norm: bool) -> None:
     assert not torch.allclose(forward(masked, fresh)[0], got, atol=1e-3)
 
 
+class NormedTogether(Narrow):
+    """Attention with one norm over all heads' queries together, and one over their keys."""
+
+    def __init__(self) -> None:
+        super().__init__(norm=False)
+        self.of_queries, self.of_keys = nn.RMSNorm(12), nn.RMSNorm(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.of_queries(self.q(x)), self.of_keys(self.k(x)), self.v(x)
+        q, k, v = (y.unflatten(2, (-1, 6)).transpose(1, 2) for y in (q, k, v))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        y: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
+        return y
+
+
+def test_heads_under_a_norm_over_all_of_them() -> None:
+    """What is left is normed over the heads that are left."""
+    model, inputs = trained_(NormedTogether()), (torch.randn(2, 5, 8),)
+    graph = trace(model, inputs)
+    [group] = Head()(graph)
+    assert graph.dims[group.name].flagged
+    plan = Plan({group.name: torch.tensor([False, True])})
+    small = surgery.shrink(model, [group], plan, graph, inputs).model
+    masked, fresh = copy.deepcopy(model), (torch.randn(3, 7, 8),)
+    surgery.mask_(masked, [group], plan)
+    (wanted,), (got,) = reference(masked, fresh, graph, [group], plan), forward(small, fresh)
+    assert torch.allclose(wanted, got, atol=1e-5)
+    assert not torch.allclose(forward(masked, fresh)[0], got, atol=1e-3)
+
+
 def test_keep() -> None:
     [group] = Head()(network(2, 3))
     assert Head(keep=(group.name,))(network(2, 3)) == ()

@@ -17,6 +17,9 @@ from secateurs.types import Dim, Weight
 
 Carriers = dict[Node, list[tuple[str, int]]]
 
+IN_HEADS = frozenset({"batched", "inside heads"})
+"""What happens to the dims of heads alone; but some networks read the residual stream itself by heads."""
+
 
 def build(model: nn.Module, trace: Trace) -> Graph:
     """Name what the trace found."""
@@ -28,6 +31,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
     _find_query_groups(labels.values())
     for axis in (axis for label in labels.values() for axis in label.axes):
         _mark_inside_heads(axis)
+    _find_streams(trace, carriers)
     names = _names(carriers)
 
     def convert(axis: Axis) -> Factors:
@@ -121,7 +125,7 @@ def _role(leaf: Node) -> str:
         (reason == "a kernel position", "kernel"),
         ("vocabulary" in leaf.events, "vocabulary"),
         (leaf.frozen is None and {"picked", "linear"} <= leaf.events, "experts"),
-        ("statistic" in leaf.events and not {"inside heads", "batched"} & leaf.events, "width"),
+        ("statistic" in leaf.events and ("stream" in leaf.events or not IN_HEADS & leaf.events), "width"),
         ("query group" in leaf.events, "query_group"),
         ("shared by queries" in leaf.events, "kv_heads"),
         ("batched" in leaf.events, "heads"),
@@ -193,6 +197,13 @@ def _mark_inside_heads(axis: Axis, inside: bool = False) -> None:
         if inside:
             tag((node,), "inside heads")
         inside = inside or any("batched" in leaf.events for leaf in leaves((node,)))
+
+
+def _find_streams(trace: Trace, carriers: Carriers) -> None:
+    """Tell the normed dims of heads from those of a residual stream."""
+    if any("statistic" in leaf.events and IN_HEADS & leaf.events for leaf in carriers):
+        for axis in residuals.streams(trace.flow):
+            tag(axis, "stream")
 
 
 def _find_query_groups(labels: Iterable[Label]) -> None:

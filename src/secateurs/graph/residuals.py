@@ -41,6 +41,12 @@ def find(flow: Flow) -> tuple[Residual, ...]:
     return (*_chained(inner.values()), *_chained(blocks))
 
 
+def streams(flow: Flow) -> Iterator[Axis]:
+    """Every axis of what residual additions lead around."""
+    for addition in Reach(flow).additions:
+        yield from flow.axes.get(addition.x, ())
+
+
 def _branch(reach: Reach, addition: Addition) -> _Found | None:
     """The modules that compute f alone; None where f is computed by something else too."""
     flow, inside = reach.flow, addition.inside

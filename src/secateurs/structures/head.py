@@ -14,6 +14,8 @@ from secateurs.types import Group, Network
 class Head(Constraints):
     """One group for each attention layer: its heads, with their queries, keys, values and output columns.
 
+    Where a statistic is taken over all heads together, as by a norm of queries, it is then of those that stay.
+
     Args:
         of: What goes where several query heads share a key-value head: the ``group``, that is a key-value head with all
             of its queries, or single ``query`` heads, the same number from each group. ``dim``: no head goes, but dims
@@ -28,9 +30,9 @@ class Head(Constraints):
         if self.of == "dim":
             dims = free_dims(network, "head_dim", self.keep, flagged=True)
             return self.constrained(groups_inside(network, dims))
-        found = [group_over(network, dim.name) for dim in free_dims(network, "heads", self.keep)]
+        found = [group_over(network, dim.name) for dim in free_dims(network, "heads", self.keep, flagged=True)]
         if self.of == "group":
-            found += [group_over(network, dim.name) for dim in free_dims(network, "kv_heads", self.keep)]
+            found += [group_over(network, dim.name) for dim in free_dims(network, "kv_heads", self.keep, flagged=True)]
         else:
-            found += groups_inside(network, free_dims(network, "query_group", self.keep))
+            found += groups_inside(network, free_dims(network, "query_group", self.keep, flagged=True))
         return self.constrained(found)
