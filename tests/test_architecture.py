@@ -22,11 +22,11 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "program", "vocabulary"},
+    {"names", "attention", "blocks", "program", "vocabulary"},
     {"repair"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures"},
     {"archive", "evidence", "surgery"},
-    {"recipe"},
+    {"recipe", "checkpoint"},
     {"prune"},
     {"search", "deploy", "tasks", "report"},
     {"job", "testing"},

@@ -1,0 +1,115 @@
+"""The chains of like blocks that a deep network is made of, found by structure alone, and so on the meta device too."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from secateurs.types import SecateursError
+
+LEAST_SHARE = 0.05
+"""A second chain (a decoder beside an encoder) holds at least this much of what the greatest one holds."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Blocks that run one after the other.
+
+    Args:
+        name: Qualified name of the list they stand in, or what their own names begin with.
+        blocks: Their qualified names, in order.
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def modules(self, model: nn.Module) -> tuple[nn.Module, ...]:
+        """The blocks themselves."""
+        return tuple(model.get_submodule(name) for name in self.blocks)
+
+
+def chains(model: nn.Module) -> tuple[Chain, ...]:
+    """Find the chains that hold most of a network: one as a rule, two in an encoder-decoder.
+
+    A ``ModuleList`` counts as a whole where at least two of its members are of one class (a hybrid network's blocks
+    differ); members of a ``Sequential``, and siblings named by number, count where consecutive ones are of one class
+    and have parameters of the same names and shapes.
+
+    Args:
+        model: On any device, the meta device included.
+
+    Returns:
+        In the order in which they are registered, which is the order in which they run.
+
+    Raises:
+        SecateursError: There is none.
+    """
+    sized = [(sum(map(_size, chain.modules(model))), chain) for chain in _candidates(model)]
+    sized = sorted((pair for pair in sized if pair[0]), key=lambda pair: -pair[0])
+    chosen: list[Chain] = []
+    for size, chain in sized:
+        if size >= LEAST_SHARE * sized[0][0] and not any(_overlap(chain, other) for other in chosen):
+            chosen.append(chain)
+    if not chosen:
+        raise SecateursError(
+            f"{type(model).__name__} has no chain of blocks: looked for a ModuleList with two members of one class, "
+            "and for members of a Sequential, or siblings named by number, that have the same parameters"
+        )
+    order = {name: position for position, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(chosen, key=lambda chain: order[chain.blocks[0]]))
+
+
+def outside(model: nn.Module, found: Sequence[Chain]) -> tuple[str, ...]:
+    """Names of the parameters and lasting buffers that no block of these chains holds; a tied one by its first name."""
+    blocks = [name for chain in found for name in chain.blocks]
+    lasting = set(model.state_dict(keep_vars=True))
+    named = (*model.named_parameters(), *model.named_buffers())
+    return tuple(name for name, _ in named if name in lasting and not any(_within(name, block) for block in blocks))
+
+
+def _candidates(model: nn.Module) -> Iterator[Chain]:
+    for name, module in model.named_modules():
+        children = [(key, child) for key, child in module.named_children() if _size(child)]
+        dot = f"{name}." if name else ""
+        if isinstance(module, nn.ModuleList):
+            if len(children) > 1 and Counter(type(child) for _, child in children).most_common(1)[0][1] > 1:
+                yield Chain(name, tuple(dot + key for key, _ in children))
+            continue
+        for stem, run in _runs(children):
+            yield Chain((dot + stem).rstrip("._"), tuple(dot + key for key in run))
+
+
+def _runs(children: Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[str, list[str]]]:
+    """Names of consecutive children that are alike, two at least, with what the names begin with."""
+    run: list[str] = []
+    last: Any = None
+    for key, child in (*children, ("", nn.Identity())):
+        stem = re.sub(r"\d+$", "", key)
+        kind = (stem, type(child), tuple((n, tuple(p.shape)) for n, p in child.named_parameters()))
+        if run and kind != last:
+            if len(run) > 1:
+                yield last[0], run
+            run = []
+        if stem != key:
+            run.append(key)
+        last = kind
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _within(name: str, block: str) -> bool:
+    return name == block or name.startswith(f"{block}.")
+
+
+def _overlap(one: Chain, other: Chain) -> bool:
+    return any(_within(a, b) or _within(b, a) for a in one.blocks for b in other.blocks)

@@ -1,0 +1,52 @@
+"""Chains of blocks, found by structure."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from chained import CASES, jamba
+from secateurs.blocks import chains, outside
+from secateurs.types import SecateursError
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_chains_are_found_by_structure_on_any_device(name: str) -> None:
+    build, _, names = CASES[name]
+    model = build()
+    found = chains(model)
+    assert tuple(chain.name for chain in found) == names
+    assert all(len(chain) > 1 for chain in found)
+    assert chains(model.to("meta")) == found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_parameter_is_in_a_block_or_outside(name: str) -> None:
+    model = CASES[name][0]()
+    found = chains(model)
+    held = {
+        f"{block}.{key}"
+        for c in found
+        for block in c.blocks
+        for key, _ in model.get_submodule(block).named_parameters()
+    }
+    assert held.isdisjoint(outside(model, found))
+    assert held | set(outside(model, found)) >= {key for key, _ in model.named_parameters()}
+
+
+def test_a_hybrid_network_is_one_chain_of_blocks_of_several_kinds() -> None:
+    model = jamba()
+    (chain,) = chains(model)
+    assert len(chain) == 6
+    assert len({type(block) for block in chain.modules(model)}) == 2
+
+
+def test_a_small_list_beside_a_great_one_is_no_chain() -> None:
+    model = nn.ModuleDict({"small": nn.ModuleList(nn.Linear(1, 1) for _ in range(2))})
+    model["great"] = nn.ModuleList(nn.Linear(9, 9) for _ in range(2))
+    assert [chain.name for chain in chains(model)] == ["great"]
+
+
+def test_no_chain_is_told() -> None:
+    with pytest.raises(SecateursError, match="Linear has no chain of blocks: looked for a ModuleList"):
+        chains(nn.Linear(3, 3))
