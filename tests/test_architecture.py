@@ -24,7 +24,7 @@ FLOORS = (
     {"types"},
     {"names", "attention", "blocks", "program", "vocabulary"},
     {"repair"},
-    {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "select", "measures"},
+    {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "select", "measures"},
     {"archive", "evidence", "surgery"},
     {"recipe", "checkpoint"},
     {"prune"},
@@ -34,7 +34,7 @@ FLOORS = (
     {"__main__"},
 )
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-PART_ROOMS = ("structures", "criteria", "allocations", "schedules", "recoveries", "measures")
+PART_ROOMS = ("structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "measures")
 MAX_LINES = 300
 P90_FUNCTION_LINES = 30
 
@@ -300,6 +300,7 @@ AXIS = {
     "allocations": "allocation",
     "schedules": "schedule",
     "recoveries": "recovery",
+    "solvers": "solver",
     "measures": "measure",
 }
 

@@ -22,6 +22,7 @@ from secateurs.recoveries.fine_tune import FineTune
 from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.iterative import Iterative
 from secateurs.search import states
+from secateurs.solvers.sparsegpt import Sparsegpt
 from secateurs.structures.channel import Channel
 from secateurs.structures.n_m import NM
 from secateurs.structures.neuron import Neuron
@@ -148,6 +149,12 @@ def test_nothing_to_prune_is_said() -> None:
 def test_a_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
     with pytest.raises(SecateursError, match="sparsity"):
         prune(example_model(), example_task(), recipe(), sparsity)
+
+
+def test_a_solver_is_refused_where_all_layers_are_decided_together() -> None:
+    solved = replace(recipe(NM()), solver=Sparsegpt())
+    with pytest.raises(SecateursError, match="recipe: solver sparsegpt decides layer by layer"):
+        prune(example_model(), example_task(), replace(solved, allocation=Uniform()), 0.5)
 
 
 def test_a_result_is_not_touched_by_the_rounds_after_it() -> None:

@@ -20,6 +20,7 @@ from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.recipe import Recipe
+from secateurs.recipe.parts import name_of
 from secateurs.repair import Change, copied
 from secateurs.select import select
 from secateurs.types import Facts, Group, Inputs, Plan, Scores, SecateursError, Structure, Task
@@ -86,9 +87,14 @@ def rounds(
         network: The trace of ``model``, where it is at hand.
 
     Raises:
-        SecateursError: The recipe does not fit the sparsity or the network, or the forward pass fails.
+        SecateursError: The recipe does not fit the sparsity or the network, names a solver, or the forward pass fails.
     """
     recipe.check(sparsity)
+    if recipe.solver:  # it takes its weights one after the other, each knowing what became of those before
+        name = name_of("solver", recipe.solver)
+        raise SecateursError(
+            f"recipe: solver {name} decides layer by layer, while here all layers are decided together; leave it out"
+        )
     if not has_values(model):
         raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)

@@ -14,6 +14,7 @@ from secateurs.recipe.recipe import Recipe, load_recipe, recipe_names
 from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.cubic import Cubic
 from secateurs.schedules.one_shot import OneShot
+from secateurs.solvers.sparsegpt import Sparsegpt
 from secateurs.structures.channel import Channel
 from secateurs.structures.head import Head
 from secateurs.structures.n_m import NM
@@ -72,6 +73,15 @@ def test_a_bad_recipe_is_refused_in_one_line(change: dict[str, Any], line: str) 
         Recipe.from_dict({"structure": ["head"], "criterion": "taylor", **change})
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_a_solver_is_optional() -> None:
+    spec = {"structure": ["weight"], "criterion": "wanda"}
+    assert Recipe.from_dict(spec).solver is None
+    assert Recipe.from_dict(spec).to_dict()["solver"] is None
+    solved = Recipe.from_dict(spec | {"solver": {"sparsegpt": {"columns": 64}}})
+    assert solved.solver == Sparsegpt(columns=64)
+    assert Recipe.from_yaml(solved.to_yaml()) == solved
 
 
 def test_missing_key() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from secateurs.names import function
 from secateurs.recipe.fields import brief, build, unknown
-from secateurs.types import Allocation, Criterion, Measure, Recovery, Schedule, SecateursError, Structure
+from secateurs.types import Allocation, Criterion, Measure, Recovery, Schedule, SecateursError, Solver, Structure
 
 ROOMS = MappingProxyType(
     {
@@ -24,6 +24,7 @@ ROOMS = MappingProxyType(
         "allocation": "allocations",
         "schedule": "schedules",
         "recovery": "recoveries",
+        "solver": "solvers",
         "measure": "measures",
     }
 )
@@ -36,6 +37,7 @@ _PROTOCOLS: Mapping[str, type] = MappingProxyType(
         "allocation": Allocation,
         "schedule": Schedule,
         "recovery": Recovery,
+        "solver": Solver,
         "measure": Measure,
     }
 )
@@ -57,7 +59,7 @@ def part(axis: str, spec: Any) -> Any:
     """Build one part from ``"name"`` or ``{"name": {field: value}}``.
 
     Args:
-        axis: ``structure``, ``criterion``, ``allocation``, ``schedule``, ``recovery`` or ``measure``.
+        axis: ``structure``, ``criterion``, ``allocation``, ``schedule``, ``recovery``, ``solver`` or ``measure``.
         spec: The name of a part of that axis, or ``package.module:Class`` for a frozen dataclass of one's own; alone,
             or as the only key of a mapping to its fields.
 

@@ -18,7 +18,7 @@ from secateurs.recipe.fields import brief, check_names, fit, unknown
 from secateurs.recipe.parts import describe, name_of, part
 from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.one_shot import OneShot
-from secateurs.types import Allocation, Criterion, Group, Price, Recovery, Schedule, SecateursError, Structure
+from secateurs.types import Allocation, Criterion, Group, Price, Recovery, Schedule, SecateursError, Solver, Structure
 
 _SINGLE = ("criterion", "allocation", "schedule", "recovery")
 
@@ -36,6 +36,8 @@ class Recipe:
         calibration_batches: Batches of the train split that the criterion may look at, each round.
         rewrite: Whether a network whose Python code refuses smaller sizes may come back as its operators (a
             ``Program``), so that more of it can go.
+        solver: Who chooses and updates the weights of a network that is walked layer by layer; None: the scores choose,
+            and what stays keeps its value.
 
     Raises:
         SecateursError: No structure, or fewer than one calibration batch.
@@ -48,6 +50,7 @@ class Recipe:
     recovery: Recovery = field(default_factory=Nothing)
     calibration_batches: int = 16
     rewrite: bool = False
+    solver: Solver | None = None
 
     def __post_init__(self) -> None:
         """Check that there is something to prune, and data to look at."""
@@ -95,6 +98,8 @@ class Recipe:
             values["calibration_batches"] = fit("recipe", "calibration_batches", spec["calibration_batches"], int)
         if "rewrite" in spec:
             values["rewrite"] = fit("recipe", "rewrite", spec["rewrite"], bool)
+        if spec.get("solver") is not None:
+            values["solver"] = part("solver", spec["solver"])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +109,7 @@ class Recipe:
             **{axis: describe(axis, getattr(self, axis)) for axis in _SINGLE},
             "calibration_batches": self.calibration_batches,
             "rewrite": self.rewrite,
+            "solver": None if self.solver is None else describe("solver", self.solver),
         }
 
     @classmethod

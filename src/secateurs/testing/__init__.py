@@ -13,6 +13,7 @@ from __future__ import annotations
 from secateurs.testing.acting import check_measure, check_recovery, check_structure
 from secateurs.testing.deciding import check_allocation, check_criterion, check_schedule
 from secateurs.testing.example import example_model, example_task
+from secateurs.testing.solving import check_solver
 
 __all__ = [
     "check_allocation",
@@ -20,6 +21,7 @@ __all__ = [
     "check_measure",
     "check_recovery",
     "check_schedule",
+    "check_solver",
     "check_structure",
     "example_model",
     "example_task",
