@@ -22,9 +22,7 @@ def test_a_singular_matrix_is_damped_more_and_it_is_said(caplog: pytest.LogCaptu
         made, factor = damped(torch.ones(3, 3), 0.0)
     assert factor.isfinite().all()
     torch.testing.assert_close(made, torch.ones(3, 3), atol=1e-2, rtol=0.0)
-    assert [record.message.split(":")[0] for record in caplog.records] == [
-        "singular second moments of a weight's input"
-    ]
+    assert [message.split(":")[0] for message in caplog.messages] == ["singular second moments of a weight's input"]
 
 
 def test_dead_inputs_are_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ def test_every_iteration_loses_less() -> None:
     weight, matrix, keep = problem()
     gaps = [weight - refine(weight, matrix, weight * keep, keep, n) for n in range(4)]
     losses = [((gap @ matrix) * gap).sum(dim=1) for gap in gaps]
-    for before, after in zip(losses, losses[1:], strict=False):
+    for before, after in pairwise(losses):
         assert (after <= before * (1 + 1e-5) + 1e-4).all()
 
 

@@ -1,8 +1,9 @@
 """Support and values together, by the alternating direction method of multipliers (Meng et al. 2024).
 
-Minimises ``tr((W - W') H (W - W')^T)`` where ``W' = D`` and D has the zeros asked for, the inputs being scaled such that
-H has a diagonal of ones: ``W' = (H W - V + rho D)(H + rho)^-1``, ``D = P(W' + V / rho)``, ``V += rho (W' - D)``, P keeping
-the largest of every block. rho grows the slower the less the support moves; what stays is then refined.
+Minimises ``tr((W - W') H (W - W')^T)`` where ``W' = D`` and D has the zeros asked for, the inputs being scaled such
+that H has a diagonal of ones: ``W' = (W H - V + rho D)(H + rho)^-1``, ``D = P(W' + V / rho)``,
+``V += rho (W' - D)``, P keeping the largest of every block. rho grows the slower the less the support moves; what
+stays is then refined.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dynamic sparse, no training: the support is mended by swaps, and no value changes (Zhang et al. 2024).
 
-With d the entries dropped (else 0) and ``e = d G``, growing j costs ``-2 w_j e_j + w_j^2 G_jj`` and dropping k then costs
-``2 w_k (e_k - w_j G_jk) + w_k^2 G_kk``; a swap is made while the sum is below zero.
+With d the entries dropped (else 0) and ``e = d G``, growing j costs ``-2 w_j e_j + w_j^2 G_jj`` and dropping k then
+costs ``2 w_k (e_k - w_j G_jk) + w_k^2 G_kk``; a swap is made while the sum is below zero.
 """
 
 from __future__ import annotations

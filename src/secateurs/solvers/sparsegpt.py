@@ -46,7 +46,7 @@ class Sparsegpt:
     def __call__(self, weight: Tensor, gram: Gram, scores: Tensor, block: int, kept: int) -> tuple[Tensor, Tensor]:
         root = gram.once(self, self._root)
         values = weight.detach().float().T.clone(memory_format=torch.contiguous_format)  # columns are rows here
-        gone = -torch.inf == scores.T
+        gone = torch.isneginf(scores.T)
         keep = torch.zeros_like(values, dtype=torch.bool)
         spans = _spans(weight.shape[1], block, self.columns)
         shares = _shares(gone, spans, block, kept)
@@ -57,10 +57,9 @@ class Sparsegpt:
                 here = values[first:last]
                 worth = (here / root.diagonal()[first:last, None]).square_().masked_fill_(gone[first:last], -torch.inf)
                 keep[first:last] = _chosen(worth, shares[first])
+                stays = keep[first:last] & ~gone[first:last]
                 for q in range(first, last):
-                    error = torch.div(values[q], root[q, q], out=errors[q - start]).masked_fill_(
-                        keep[q] & ~gone[q], 0.0
-                    )
+                    error = torch.div(values[q], root[q, q], out=errors[q - start]).masked_fill_(stays[q - first], 0.0)
                     values[q + 1 : stop].addr_(root[q, q + 1 : stop], error, alpha=-1)
             values[stop:].addmm_(root[start:stop, stop:].T, errors, alpha=-1)
         return keep.T.contiguous(), values.masked_fill_(gone | ~keep, 0.0).T.contiguous()
@@ -69,7 +68,8 @@ class Sparsegpt:
         """U, by factoring H backwards: the inverse of a lower factor, turned over, is an upper one."""
         _, factor = damped(matrix.flip(0, 1), self.damping)
         identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-        return torch.linalg.solve_triangular(factor, identity, upper=False).flip(0, 1).contiguous()
+        inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return inverse.flip(0, 1).contiguous()
 
 
 def _spans(inputs: int, block: int, columns: int) -> list[tuple[int, int]]:
@@ -95,7 +95,7 @@ def _shares(gone: Tensor, spans: Sequence[tuple[int, int]], block: int, kept: in
 
     The spans of a block share ``kept`` by what they have left to choose from, rounded such that the sum is exact.
     """
-    inputs, rows = gone.shape
+    inputs = len(gone)
     left = torch.stack([(~gone[first:last]).sum(dim=0) for first, last in spans])
     size = torch.tensor([last - first for first, last in spans], device=gone.device)[:, None].expand_as(left)
     if block > inputs:
