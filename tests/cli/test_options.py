@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import Any
 
 import click
@@ -25,6 +26,14 @@ def _seen(*arguments: str, optional: bool = False) -> dict[str, Any]:
     result = CliRunner().invoke(act, arguments)
     assert result.exit_code == 0, result.stderr
     return seen
+
+
+def test_a_language_task_by_its_file() -> None:
+    words = ("--task", "language_modelling", "--data", "a b.txt", "--length", "64", "--bos", "--selection-file", "c")
+    fields = _seen(*words)["fields"]
+    assert fields == {"train": "a b.txt", "selection": "c", "length": 64, "bos": True}
+    again = shlex.split(written("language_modelling", fields))
+    assert _seen(*again)["fields"] == fields
 
 
 def test_only_what_was_given_is_passed_on() -> None:

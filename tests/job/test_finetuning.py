@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from secateurs.job.finetuning import finetune_named, labels_of
 from secateurs.job.opening import TaskName, open_model, open_task
@@ -24,6 +25,23 @@ def test_integers_are_classes_and_words_are_sorted() -> None:
 def test_what_is_no_label(column: list[object], line: str) -> None:
     with pytest.raises(SecateursError, match=line):
         labels_of(column, "file: label")
+
+
+def test_a_language_model_goes_on_learning(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=12, num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_attention_heads=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    torch.save(torch.arange(12).repeat(20), tmp_path / "ids.pt")
+    data = TaskName("language_modelling", {"train": str(tmp_path / "ids.pt"), "length": 12, "count": 16})
+    training = FineTune(epochs=3, learning_rate=1e-2)
+    done = finetune_named(str(tmp_path / "model"), data, tmp_path / "done", training, device="cpu")
+    opened = open_model(str(done.directory))
+    assert opened.tokenizer is None
+    before = open_model(str(tmp_path / "model"))
+    task = open_task(data, opened)
+    assert task.quality(opened.model, task).value < 0.8 * task.quality(before.model, task).value
 
 
 @pytest.fixture

@@ -93,12 +93,34 @@ def test_a_layout_needs_no_weights(tmp_path: Path) -> None:
     assert type(open_layout(str(tmp_path))).__name__ == "LlamaForCausalLM"
 
 
+@pytest.fixture
+def language_model(tmp_path: Path) -> str:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=12, num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_attention_heads=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    torch.save(torch.randint(0, 12, (90,)), tmp_path / "ids.pt")
+    return str(tmp_path / "model")
+
+
+def test_a_language_model_and_its_task(language_model: str, tmp_path: Path) -> None:
+    opened = open_model(language_model)
+    assert type(opened.model).__name__ == "LlamaForCausalLM"
+    task = open_task(TaskName("language_modelling", {"train": str(tmp_path / "ids.pt"), "length": 9}), opened)
+    assert task.quality(opened.model, task).measure == "perplexity"
+    with pytest.raises(SecateursError, match="is LlamaForCausalLM without a classifier"):
+        texts = {"train": "a.csv", "evaluation": "b.csv"}
+        open_task(TaskName("text", texts), Opened("net", opened.model, tokenizer="any"))
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [
         ("imagenet", "no task 'imagenet'"),
         ("text", "needs --train-file"),
         ("glue/sst3", "no GLUE task"),
+        ("language_modelling", "needs --data"),
         ("glue/sst2", "needs a model with a tokenizer"),
         ("os.path:join", r"join\(\) raised TypeError"),
         ("os:getcwd", r"returned str, not a secateurs\.Task"),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from secateurs.measures.perplexity import Perplexity
+from secateurs.measures.perplexity import ROWS, Perplexity
 from secateurs.types import SecateursError
 
 
@@ -22,6 +23,16 @@ def test_is_over_tokens_and_skips_those_that_do_not_count(answering):
     reading = Perplexity()(nn.Identity(), task)
     assert reading.samples == 2
     assert reading.value == pytest.approx(math.exp(-(math.log(0.5) + math.log(0.75)) / 2))
+
+
+def test_many_tokens_are_taken_in_stretches(answering):
+    logits, targets = torch.randn(3 * ROWS + 5, 7), torch.randint(0, 7, (3 * ROWS + 5,))
+    targets[::3] = -100
+    wanted = torch.nn.functional.cross_entropy(logits.double(), targets).exp().item()
+    task = replace(answering([(logits, targets)]), manifest={"protocol": "as it comes"})
+    reading = Perplexity()(nn.Identity(), task)
+    assert reading.value == pytest.approx(wanted, rel=1e-6)
+    assert reading.note == "as it comes"
 
 
 def test_half_precision_is_summed_in_full(answering):

@@ -25,6 +25,14 @@ def test_epsilon_outside_its_range(epsilon: float) -> None:
         check_epsilon(epsilon)
 
 
+def test_where_less_is_better_epsilon_may_be_large(net: nn.Module, tasks: Callable[..., Task]) -> None:
+    assert Bound.of(net, tasks(Loss()), 2.0, "select").epsilon == 2.0
+    with pytest.raises(SecateursError, match=r"in \[0, 1\), got 2"):
+        Bound.of(net, tasks(Accuracy()), 2.0, "select")
+    with pytest.raises(SecateursError, match=r"in \[0, inf\), got inf"):
+        check_epsilon(float("inf"), float("inf"))
+
+
 @pytest.mark.parametrize(("value", "holds"), [(0.95, True), (0.9501, True), (0.9499, False), (float("nan"), False)])
 def test_higher_is_better(task: Task, value: float, holds: bool) -> None:
     bound = Bound(task, 0.01, "select", reading(0.96))

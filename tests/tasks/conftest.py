@@ -75,3 +75,48 @@ def write(tmp_path: Path) -> Callable[[str, dict[str, list[Any]]], str]:
         return str(path)
 
     return table
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,\n"
+
+
+def letter_tokenizer() -> Any:
+    """One token per character; 0 is what it does not know, 1 begins a text."""
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate(["<unk>", "<s>", *LETTERS])}
+    made = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = Split(Regex("[\\s\\S]"), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>")
+
+
+def tiny_llama(**changed: Any) -> nn.Module:
+    """Two blocks, 32 tokens."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "vocab_size": 32,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.2,
+        "bos_token_id": 1,
+        "eos_token_id": None,
+        **changed,
+    }
+    return LlamaForCausalLM(LlamaConfig(**settings)).eval()
+
+
+@pytest.fixture(scope="session")
+def language_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("language_model")
+    tiny_llama().save_pretrained(directory)
+    letter_tokenizer().save_pretrained(directory)
+    return directory

@@ -76,8 +76,8 @@ def demo(model: str, epsilon: float, output: str | None, seed: int, as_json: boo
 def prune(model: str, weights: str | None, as_json: bool, **given: Any) -> None:
     """Prune MODEL as far as its quality on a task stays within epsilon; save it, reload it, and measure both.
 
-    MODEL is a directory or hub name of a transformers sequence classifier, or file.py:function, which builds the
-    network. What was interrupted goes on when the same command is given again.
+    MODEL is a directory or hub name of a transformers sequence classifier or language model, a GGUF file, or
+    file.py:function, which builds the network. What was interrupted goes on when the same command is given again.
     """
     with shown():
         from secateurs.job.opening import TaskName

@@ -10,16 +10,30 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FILES = ("train", "evaluation", "selection")
 PREFER = "What to make small first, in order; or weights: macs=1,latency=2."
-_TASK_HELP = "glue/sst2, glue/cola, text (files given below), mnist, or file.py:function of your own."
+_TASK_HELP = "glue/sst2, text or language_modelling (files given below), mnist, or file.py:function of your own."
 _TASK = (
     click.option("--task", "task", metavar="TASK", required=True, help=_TASK_HELP),
-    click.option("--train-file", "--train", metavar="FILE", help="Texts to heal on: parquet, csv or jsonl."),
+    click.option(
+        "--train-file",
+        "--train",
+        "--data",
+        metavar="FILE",
+        help="Texts to calibrate and heal on: parquet, csv, jsonl; for language_modelling any text too, or token ids.",
+    ),
     click.option("--evaluation-file", "--eval", metavar="FILE", help="Texts that decide and report, half each."),
+    click.option("--selection-file", metavar="FILE", help="language_modelling: text that decides; the other reports."),
     click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text; twice for a pair."),
     click.option("--label", metavar="COLUMN", help="Column of the class."),
     click.option("--metric", metavar="NAME", help="accuracy, f1 or matthews."),
     click.option("--max-length", type=int, metavar="N", help="Tokens kept of one text."),
+    click.option("--length", type=int, metavar="N", help="language_modelling: tokens of a sequence.  [default: 512]"),
+    click.option("--count", type=int, metavar="N", help="language_modelling: calibration sequences.  [default: 64]"),
+    click.option("--starts", type=click.Choice(["even", "random"]), help="How these are chosen.  [default: even]"),
+    click.option("--stride", type=int, metavar="N", help="From one evaluation window to the next.  [default: length]"),
+    click.option("--windows", type=int, metavar="N", help="Evaluation windows, from the start.  [default: all]"),
+    click.option("--bos", is_flag=True, default=None, help="Begin every sequence with the tokenizer's first token."),
     click.option(
         "--select-from",
         type=click.Choice(["evaluation", "train"]),
@@ -64,7 +78,7 @@ def drawing_options(command: Command) -> Command:
 
 
 def text_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of a task of texts out of a command's arguments, as fields of ``TextData``.
+    """Take the options of a task of texts out of a command's arguments: fields of ``TextData`` or ``LanguageData``.
 
     Args:
         given: The command's arguments; what belongs to the task is removed.
@@ -72,11 +86,13 @@ def text_fields(given: dict[str, Any]) -> dict[str, Any]:
     fields = {
         "train": given.pop("train_file"),
         "evaluation": given.pop("evaluation_file"),
+        "selection": given.pop("selection_file"),
         "text": given.pop("text") or None,
         "label": given.pop("label"),
         "metric": given.pop("metric"),
         "max_length": given.pop("max_length"),
         "select_from": given.pop("select_from"),
+        **{name: given.pop(name) for name in ("length", "count", "starts", "stride", "windows", "bos")},
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -90,7 +106,10 @@ def written(task: str, fields: Mapping[str, Any]) -> str:
     """
     words = ["--task", task]
     for name, value in fields.items():
-        option = f"--{name}-file" if name in ("train", "evaluation") else f"--{name.replace('_', '-')}"
+        option = f"--{name}-file" if name in FILES else f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+            continue
         for each in value if isinstance(value, tuple) else (value,):
             words += [option, str(each)]
     return shlex.join(words)

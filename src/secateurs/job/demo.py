@@ -19,6 +19,7 @@ from secateurs.recipe import Recipe, load_recipe
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.schedules.cubic import Cubic
 from secateurs.search.algorithm1 import Algorithm1
+from secateurs.search.bound import check_epsilon
 from secateurs.search.costs import Budget
 from secateurs.tasks.mnist import mnist, trained
 from secateurs.types import Plan, SecateursError, Task
@@ -54,6 +55,7 @@ class Demo:
         """Check before any work."""
         if self.model not in MODELS:
             raise SecateursError(f"no embedded model '{self.model}'; give one of: {', '.join(MODELS)}")
+        check_epsilon(self.epsilon)
         self.algorithm()
 
     @property

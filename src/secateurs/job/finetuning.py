@@ -1,4 +1,4 @@
-"""The dense model, where the user has only a pretrained one: a classifier for the labels of a task of texts."""
+"""The dense model, where the user has only a pretrained one: a classifier for labels, or a language model adapted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from secateurs.job.opening import TaskName, text_data
+from secateurs.job.named_data import LANGUAGE, language_data, text_data
+from secateurs.job.opening import TaskName
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.tasks.finetune import Finetuned, finetune
-from secateurs.tasks.pretrained import load_classifier
+from secateurs.tasks.pretrained import load_classifier, load_language_model
 from secateurs.tasks.tables import read_columns
 from secateurs.tasks.text_classification import text_classification
 from secateurs.types import SecateursError
@@ -23,11 +24,11 @@ def finetune_named(
     seed: int = 0,
     device: str | None = None,
 ) -> Finetuned:
-    """Give a pretrained model a head for the labels of the data, train it, and save it.
+    """Give a pretrained model a head for the labels of the data, or keep its language model's; train it, and save it.
 
     Args:
         name: A transformers directory or hub name.
-        task: ``text`` or ``glue/<task>``.
+        task: ``text``, ``glue/<task>`` or ``language_modelling``.
         output: Must not exist yet.
         training: How; None: one epoch of ``FineTune`` with a learning rate of 1e-4.
         seed: Of the head's first weights and of the order of the data.
@@ -39,7 +40,15 @@ def finetune_named(
     if Path(output).exists():
         raise SecateursError(f"the output directory {output} exists; name another or remove it")
     where = _device(device)
-    data = text_data(task)
+    if task.name == LANGUAGE:
+        from secateurs.tasks.language_modelling import language_modelling
+
+        cut = language_data(task.options)
+        model, tokenizer = load_language_model(name)
+        return finetune(
+            model.to(where), tokenizer, language_modelling(model, tokenizer, cut), output, recovery=training, seed=seed
+        )
+    data = text_data(task.name, task.options)
     (column,) = read_columns(data.train, [data.label])
     n_labels, names = labels_of(column, f"{data.train}: {data.label}")
     torch.manual_seed(seed)

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from secateurs.deploy import Build, Function, Transformers, load, read_build, read_manifest
+from secateurs.job.named_data import LANGUAGE, language_data, text_data
 from secateurs.names import call, function, is_function
 from secateurs.types import SecateursError, Task
-
-if TYPE_CHECKING:
-    from secateurs.tasks.text_classification import TextData
 
 CLASSIFIER = "ForSequenceClassification"
 """How transformers ends the names of its classes that classify texts."""
@@ -57,8 +55,8 @@ class TaskName:
     """A task as the user names it: plain data, so that another process can open the same one.
 
     Args:
-        name: ``mnist``, ``text``, ``glue/<task>`` or ``module:function``.
-        options: Fields of ``TextData``, for a task of texts.
+        name: ``mnist``, ``text``, ``glue/<task>``, ``language_modelling`` or ``module:function``.
+        options: Fields of ``TextData``, for a task of texts, or of ``LanguageData``.
     """
 
     name: str
@@ -72,7 +70,8 @@ def open_model(name: str, weights: str | None = None, trusted: Collection[str] =
     """Open a network.
 
     Args:
-        name: An artifact's directory, a transformers directory or hub name, or ``module:function``, which builds it.
+        name: An artifact's directory; a transformers directory or hub name of a classifier or a language model; a GGUF
+            file; or ``module:function``, which builds it.
         weights: A safetensors or PyTorch file with the state of a network that a function builds.
         trusted: Functions that may be run to build an artifact; one that comes with secateurs always may.
 
@@ -85,15 +84,22 @@ def open_model(name: str, weights: str | None = None, trusted: Collection[str] =
         raise SecateursError(f"weights go with a function that builds the network; {name} brings its own")
     if (Path(name) / "manifest.json").is_file():
         return _artifact(Path(name), trusted)
-    from secateurs.tasks.pretrained import load_classifier
+    from secateurs.tasks.pretrained import is_language_model, load_classifier, load_language_model
 
+    if is_language_model(name):
+        model, tokenizer = load_language_model(name)
+        return Opened(name, model, tokenizer=tokenizer)
     model, tokenizer = load_classifier(name)
     made = (getattr(model.config, "architectures", None) or [""])[0]
     if not made.endswith(CLASSIFIER):
-        raise SecateursError(
-            f"{name} is {made or 'a model'} without a classifier; make one with: secateurs finetune {name}"
-        )
+        raise _no_classifier(name, made)
     return Opened(name, model, tokenizer=tokenizer)
+
+
+def _no_classifier(name: str, made: str) -> SecateursError:
+    return SecateursError(
+        f"{name} is {made or 'a model'} without a classifier; make one with: secateurs finetune {name}"
+    )
 
 
 def _built(name: str, weights: str | None) -> nn.Module:
@@ -205,37 +211,23 @@ def open_task(task: TaskName, opened: Opened) -> Task:
         from secateurs.tasks.mnist import mnist
 
         return mnist()
+    if task.name == LANGUAGE:
+        from secateurs.tasks.language_modelling import language_modelling
+
+        return language_modelling(opened.model, opened.tokenizer, language_data(task.options))
     return _texts(task, opened)
 
 
 def _texts(task: TaskName, opened: Opened) -> Task:
     from secateurs.tasks.text_classification import text_classification
 
-    data = text_data(task)
+    data = text_data(task.name, task.options)
     if opened.tokenizer is None:
         raise SecateursError(f"task {task.name} needs a model with a tokenizer, and {opened.name} has none")
+    made = type(opened.model).__name__
+    if not made.endswith(CLASSIFIER):
+        raise _no_classifier(opened.name, made)
     return text_classification(opened.model, opened.tokenizer, data)
-
-
-def text_data(task: TaskName) -> TextData:
-    """Where the texts of a task are.
-
-    Args:
-        task: ``text`` or ``glue/<task>``.
-
-    Raises:
-        SecateursError: No such task, or it is not said where the texts are.
-    """
-    from secateurs.tasks.text_classification import TextData, glue
-
-    if task.name == "text":
-        missing = [name for name in ("train", "evaluation") if not task.options.get(name)]
-        if missing:
-            raise SecateursError(f"task text needs --{missing[0]}-file: a parquet, csv or jsonl file")
-        return TextData(**task.options)
-    if task.name.startswith("glue/"):
-        return glue(task.name, **task.options)
-    raise SecateursError(f"no task '{task.name}'; give mnist, text, glue/sst2, glue/cola or file.py:function")
 
 
 def recorded_task(name: str) -> TaskName | None:

@@ -87,7 +87,9 @@ def _stem(name: str) -> str:
 def _anchored(task: TaskName) -> TaskName:
     """The same with the paths of files made absolute, so that the artifact's task can be opened from anywhere."""
     options = {
-        key: str(Path(value).resolve()) if key in ("train", "evaluation") and Path(value).is_file() else value
+        key: str(Path(value).resolve())
+        if key in ("train", "evaluation", "selection") and Path(value).is_file()
+        else value
         for key, value in task.options.items()
     }
     return TaskName(task.name, options)

@@ -19,6 +19,7 @@ split ``select`` and reported on ``final``, which is read for the dense and the 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ class Algorithm1:
     """The search.
 
     Args:
-        epsilon: How much of A may be lost, in A's own unit; in [0, 1).
+        epsilon: How much of A may be lost, in A's own unit; below 1 where more of A is better.
         start: The first p, and the first step up.
         tolerance: The search ends when what holds and what does not lie closer than this.
         preference: Which of the front is taken.
@@ -69,7 +70,7 @@ class Algorithm1:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_epsilon(self.epsilon)
+        check_epsilon(self.epsilon, math.inf)
         if not 0 < self.start < 1:
             raise SecateursError(f"start must be in (0, 1), got {self.start:g}")
         if not 1e-4 <= self.tolerance < 1:

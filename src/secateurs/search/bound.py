@@ -15,14 +15,18 @@ SLACK = 1e-9
 """A(W) - eps is rounded: 0.96 - 0.01 must not lie above 0.95."""
 
 
-def check_epsilon(epsilon: float) -> None:
+def check_epsilon(epsilon: float, below: float = 1.0) -> None:
     """Raise unless it is a tolerated loss.
 
+    Args:
+        epsilon: Of a measure that is a fraction.
+        below: What it must be less than; infinity for a measure of which less is better, such as perplexity.
+
     Raises:
-        SecateursError: It is outside [0, 1).
+        SecateursError: It is outside [0, below).
     """
-    if not 0 <= epsilon < 1:
-        raise SecateursError(f"epsilon must be in [0, 1), got {epsilon:g}")
+    if not 0 <= epsilon < below:
+        raise SecateursError(f"epsilon must be in [0, {below:g}), got {epsilon:g}")
 
 
 def on_split(quality: Measure, split: str) -> Measure:
@@ -60,8 +64,9 @@ class Bound:
         """Measure A(W).
 
         Raises:
-            SecateursError: It cannot be measured on this split, or is no number.
+            SecateursError: It cannot be measured on this split, or is no number; or epsilon is not one for it.
         """
+        check_epsilon(epsilon, 1.0 if task.quality.higher_is_better else math.inf)
         dense = on_split(task.quality, split)(model, task)
         if not math.isfinite(dense.value):
             raise SecateursError(f"{dense.measure} of the dense network on split {split!r} is {dense.value}: no bound")

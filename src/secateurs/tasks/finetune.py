@@ -49,7 +49,7 @@ def finetune(
 
     Args:
         model: A transformers model; changed in place.
-        tokenizer: Saved beside it.
+        tokenizer: Saved beside it; None where there is none.
         task: What to learn.
         directory: Must not exist yet; it appears only when everything in it is written.
         recovery: How to train; by default one epoch of :class:`FineTune` with a learning rate of 1e-4.
@@ -96,4 +96,5 @@ def _write(model: Any, tokenizer: Any, directory: Path) -> None:
     logger.info("finetune: saving")
     with quiet():
         model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(directory)
