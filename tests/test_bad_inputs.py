@@ -148,7 +148,7 @@ CASES = {
         lambda d: (d / "recipe.yaml").write_text("structure: [neuron]\ncriterion: {magnitude: {q: 1}}"),
     ),
     "unknown recipe": Bad(PRUNE.replace("recipe.yaml", "convent"), "convnet"),
-    "epsilon above 1": Bad(PRUNE.replace("0.1", "1.5"), "epsilon must be in [0, inf)"),
+    "epsilon above 1": Bad(PRUNE.replace("0.1", "1.5"), "epsilon must be in [0, 1)"),
     "epsilon below 0": Bad(PRUNE.replace("0.1", "-0.1"), "epsilon must be in [0, inf)"),
     "epsilon is nan": Bad(PRUNE.replace("0.1", "nan"), "epsilon must be in [0, inf)"),
     "epsilon is no number": Bad(PRUNE.replace("0.1", "little"), "'little' is not a valid float"),
