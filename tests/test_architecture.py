@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "blocks", "program", "vocabulary"},
+    {"names", "attention", "blocks", "moments", "program", "units", "vocabulary"},
     {"repair"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "select", "measures"},
     {"archive", "evidence", "surgery"},

@@ -1,52 +1,53 @@
-"""One pass over the calibration data: what the criteria need -> facts -> scores.
-
-Input norms are found below every module: a dispatch mode sees each matrix product and convolution with the very
-parameter (or a view of it) as an operand, so a transposed, sliced or tied weight needs no code of its own.
-"""
+"""One pass over the calibration data: what the criteria need -> facts -> scores."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateurs.moments import Moments
 from secateurs.types import Batch, Criterion, Facts, Group, Member, Need, Rows, Scores, SecateursError, Task
+from secateurs.units import Influence, without
 
 logger = logging.getLogger("secateurs.evidence")
-aten = torch.ops.aten
-GROUPED = ("aten._grouped_mm", "transformers.grouped_mm_fallback")
 
 
-def facts(model: nn.Module, task: Task, needs: frozenset[Need], batches: int) -> Iterator[Facts]:
+def facts(
+    model: nn.Module, task: Task, needs: frozenset[Need], batches: int, groups: Sequence[Group] = ()
+) -> Iterator[Facts]:
     """Collect what is needed over the first batches of the train split; weights, buffers and modes stay as they are.
 
     Args:
         model: Run in eval mode: dropout is off, and batch norm keeps its statistics.
         task: Its ``loss`` runs the model.
-        needs: ``gradient``: one batch's mean loss by every parameter; one Facts per batch. ``activation_norm``: of the
-            input that each weight multiplies, over all these batches; positions that are padding count. Without
-            ``gradient`` exactly one Facts is yielded.
+        needs: ``gradient``: one batch's mean loss by every parameter; one Facts per batch. ``activation_norm`` and
+            ``activation_variance``: of the input that each weight multiplies, over all these batches; positions that
+            are padding count. ``influence``: of the blocks among the groups. ``loss_increase``: the mean loss without
+            each unit of the groups, one after the other, less the mean loss. Without ``gradient`` exactly one Facts is
+            yielded.
         batches: At most this many batches are used.
+        groups: Whose units ``influence`` and ``loss_increase`` are of.
 
     Raises:
-        SecateursError: There is no train split, it is empty, or the loss of a batch is not finite.
+        SecateursError: There is no train split, it is empty, or the loss of a batch is not finite; influence is asked
+            of what is no block.
     """
-    norms: Mapping[str, Tensor] = {}
     with _undisturbed(model):
-        if "activation_norm" in needs:
-            norms = _norms(model, task, batches)
+        found = _observed(model, task, needs, batches, groups)
+        if "loss_increase" in needs:
+            found = replace(found, loss_increase=_increases(model, task, batches, groups))
         if "gradient" not in needs:
-            yield Facts(activation_norm=norms)
+            yield found
             return
         for number, batch in _calibration(task, batches, "gradients"):
-            yield Facts(_gradients(model, task, batch, number), norms)
+            yield replace(found, gradient=_gradients(model, task, batch, number))
 
 
 def scores(
@@ -78,7 +79,7 @@ def scores(
     _check_finite(groups, tensors)
     totals: dict[str, Tensor] = {}
     n = 0
-    for n, each in enumerate(facts(model, task, criterion.needs, batches) if found is None else found, start=1):
+    for n, each in enumerate(facts(model, task, criterion.needs, batches, groups) if found is None else found, 1):
         for group in groups:
             with torch.no_grad():
                 score = _score(group, criterion, tensors, each)
@@ -111,7 +112,7 @@ def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], fo
     by_unit: dict[int | None, list[Rows]] = {}
     for member in group.members:
         if member.scored:
-            by_unit.setdefault(member.unit, []).append(_rows(member, tensors[member.tensor], found))
+            by_unit.setdefault(member.unit, []).append(_rows(group, member, tensors[member.tensor], found))
     score = torch.cat([criterion(by_unit[unit]) for unit in sorted(by_unit, key=lambda unit: unit or 0)])
     if score.shape != (group.n_units,):
         raise SecateursError(f"{criterion} gave {group.name} scores of shape {tuple(score.shape)}, not one per unit")
@@ -120,12 +121,23 @@ def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], fo
     return score if score.dtype == torch.float64 else score.float()
 
 
-def _rows(member: Member, weight: Tensor, found: Facts) -> Rows:
-    gradient, norm = found.gradient.get(member.tensor), found.activation_norm.get(member.tensor)
+def _rows(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
+    def cut(by_tensor: Mapping[str, Tensor], there: bool = True) -> Tensor | None:
+        fact = by_tensor.get(member.tensor) if there else None
+        return None if fact is None else member.cut(fact.expand(weight.shape))
+
+    def column(by_group: Mapping[str, Tensor]) -> Tensor | None:
+        fact = by_group.get(group.name)
+        mine = slice(None) if member.unit is None else slice(member.unit, member.unit + 1)
+        return None if fact is None else fact[mine, None].to(weight.device)
+
     return Rows(
         member.cut(weight.detach()),
-        None if gradient is None else member.cut(gradient),
-        None if norm is None else member.cut(norm.expand(weight.shape)),
+        cut(found.gradient),
+        cut(found.activation_norm),
+        cut(found.activation_variance, member.reads),
+        column(found.influence),
+        column(found.loss_increase),
     )
 
 
@@ -185,116 +197,52 @@ def _check_loss(loss: Tensor, number: int) -> None:
         raise SecateursError(f"the loss of calibration batch {number} is {got}; it must be one finite number")
 
 
-def _norms(model: nn.Module, task: Task, batches: int) -> dict[str, Tensor]:
-    mode = _InputNorms(model)
-    for number, batch in _calibration(task, batches, "input norms"):
-        with torch.no_grad(), mode:
-            loss = task.loss(model, batch)
-        _check_loss(loss, number)
-    names = model.named_parameters(remove_duplicate=False)
-    return {name: mode.squares[p].sqrt() for name, p in names if p in mode.squares}
+def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int, groups: Sequence[Group]) -> Facts:
+    """What is seen in one pass forward; none where nothing of it is needed."""
+    norm, variance, influence = (n in needs for n in ("activation_norm", "activation_variance", "influence"))
+    if not (norm or variance or influence):
+        return Facts()
+    powers = (0, 1, 2) if variance else (2,)
+    with ExitStack() as open_:
+        moments = Moments(model, *powers if norm or variance else ())
+        changes = open_.enter_context(Influence(model, groups if influence else ()))
+        for number, batch in _calibration(task, batches, "activations"):
+            with torch.no_grad(), moments:
+                loss = task.loss(model, batch)
+            _check_loss(loss, number)
+
+    def each(of: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
+        found = {name: of(p) for name, p in model.named_parameters(remove_duplicate=False)}
+        return {name: fact for name, fact in found.items() if fact is not None}
+
+    return Facts(
+        activation_norm=each(moments.norm) if norm else {},
+        activation_variance=each(moments.variance) if variance else {},
+        influence=changes.found(),
+    )
 
 
-# ------------------------------------------------------------------------------------------------- input norms
+def _increases(model: nn.Module, task: Task, batches: int, groups: Sequence[Group]) -> dict[str, Tensor]:
+    """The mean loss without a unit, less the mean loss, on the same batches; 0 for a unit that is gone already."""
+    same = list(_calibration(task, batches, "batches to take units away on"))
+    tensors, told = _tensors(model), time.monotonic()
 
+    def mean_loss() -> float:
+        with torch.no_grad():
+            losses = [task.loss(model, batch) for _, batch in same]
+        for (number, _), loss in zip(same, losses, strict=True):
+            _check_loss(loss, number)
+        return sum(float(loss) for loss in losses) / len(losses)
 
-class _InputNorms(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's metaclass hook has no annotations
-    """Sums, for every parameter that multiplies something, the squares of what each of its elements multiplies."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.squares: dict[nn.Parameter, Tensor] = {}
-        self._by_storage: dict[int, list[nn.Parameter]] = {}
-        for parameter in model.parameters():
-            self._by_storage.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        packet = getattr(func, "overloadpacket", None)
-        if packet in (aten.mm, aten.bmm):
-            self._product(args[0], args[1])
-        elif packet in (aten.addmm, aten.baddbmm):
-            self._product(args[1], args[2])
-        elif packet is aten.convolution:
-            self._convolution(out, args)
-        elif str(packet) in GROUPED:
-            self._grouped(args[0], args[1], args[2] if len(args) > 2 else (kwargs or {})["offs"])
-        return out
-
-    def _owner(self, tensor: Tensor) -> nn.Parameter | None:
-        """The parameter that a tensor is, or is a view of."""
-        at = tensor.storage_offset()
-        for parameter in self._by_storage.get(tensor.untyped_storage().data_ptr(), ()):
-            if parameter.storage_offset() <= at < parameter.storage_offset() + parameter.numel():
-                return parameter
-        return None
-
-    def _product(self, left: Tensor, right: Tensor) -> None:
-        """A product ``(..., n, k) @ (..., k, m)``: an element of one side meets a column or a row of the other."""
-        if (owner := self._owner(right)) is not None:
-            self._add(owner, right, _squares(left).sum(-2).unsqueeze(-1))
-        elif (owner := self._owner(left)) is not None:
-            self._add(owner, left, _squares(right).sum(-1).unsqueeze(-2))
-
-    def _grouped(self, rows: Tensor, matrices: Tensor, ends: Tensor) -> None:
-        """Rows in stretches that end there, each times a matrix of its own."""
-        if rows.dim() == 2 and (owner := self._owner(matrices)) is not None:
-            taken = _squares(rows[: int(ends[-1])])
-            which = torch.searchsorted(ends, torch.arange(len(taken), device=ends.device), right=True)
-            sums = taken.new_zeros(len(matrices), taken.shape[1]).index_add_(0, which, taken)
-            self._add(owner, matrices, sums.unsqueeze(-1))
-
-    def _convolution(self, out: Tensor, args: tuple[Any, ...]) -> None:
-        """The derivative by the weight of the sum of the outputs, at squared inputs: the sum of squares at each tap.
-
-        It is the same for all output channels of a convolution group, so one of each is enough.
-        """
-        x, weight, _, stride, padding, dilation, transposed, output_padding, groups = args
-        owner = self._owner(weight)
-        if owner is None:
-            return
-        outputs = 1 if transposed else 0
-        per_group = weight.shape[outputs] if transposed else weight.shape[outputs] // groups
-        one_each = [*weight.shape]
-        one_each[outputs] //= per_group
-        ones = torch.ones_like(out[:, :1], dtype=torch.float32).expand(-1, groups, *out.shape[2:])
-        options = (None, stride, padding, dilation, transposed, output_padding, groups, (False, True, False))
-        like = torch.empty(one_each, dtype=torch.float32, device=weight.device)
-        squares = aten.convolution_backward(ones, _squares(x), like, *options)[1]
-        if not transposed and groups > 1:
-            squares = squares.repeat_interleave(per_group, dim=0)
-        self._add(owner, weight, squares)
-
-    def _add(self, owner: nn.Parameter, operand: Tensor, squares: Tensor) -> None:
-        """Add sums of squares, which broadcast to the operand, at the places that it takes in its parameter."""
-        placed = _placed(owner, operand, squares)
-        before = self.squares.get(owner)
-        self.squares[owner] = placed if before is None else before + placed
-
-
-def _squares(x: Tensor) -> Tensor:
-    return x.detach().float().square()
-
-
-def _placed(owner: Tensor, operand: Tensor, squares: Tensor) -> Tensor:
-    """From the axes of a view to the axes of its parameter; as small as broadcasting allows where it is all of it."""
-    axes, places = _layout(owner), _layout(operand)
-    if sorted(axes) == sorted(places):
-        left = list(range(len(places)))
-        order = []
-        for axis in axes:
-            order.append(next(i for i in left if places[i] == axis))
-            left.remove(order[-1])
-        return squares.permute(order)
-    for i, stride in enumerate(operand.stride()):
-        if stride == 0 and operand.shape[i] > 1:  # one weight shared along a batch axis
-            operand, squares = operand.narrow(i, 0, 1), squares.expand(operand.shape).sum(i, keepdim=True)
-    full = torch.zeros(owner.untyped_storage().nbytes() // owner.element_size(), device=owner.device)
-    full.as_strided(operand.shape, operand.stride(), operand.storage_offset()).add_(squares)
-    return full.as_strided(owner.shape, owner.stride(), owner.storage_offset()).clone()
-
-
-def _layout(tensor: Tensor) -> list[tuple[int, int]]:
-    return [(size, stride if size > 1 else 0) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+    whole = mean_loss()
+    found = {}
+    for group in groups:
+        increases = torch.zeros(group.n_units)
+        for unit in range(group.n_units):
+            with without(tensors, group, unit) as changed:
+                increases[unit] = mean_loss() - whole if changed else 0.0
+            if time.monotonic() - told > 1:
+                told = time.monotonic()
+                logger.info("loss without units: %s, %d of %d", group.name, unit + 1, group.n_units)
+        found[group.name] = increases
+    return found

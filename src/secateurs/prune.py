@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ def rounds(
         logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
         found = None
         if differs(network, groups, plan):  # the masked network takes statistics over zeros, the small one does not
-            facts = evidence.facts(small, task, recipe.criterion.needs, recipe.calibration_batches)
+            facts = evidence.facts(small, task, recipe.criterion.needs, recipe.calibration_batches, groups)
             found = (_dense(each, small, current, surgery.positions(current, groups, plan)) for each in facts)
         scores = evidence.scores(current, groups, recipe.criterion, task, recipe.calibration_batches, found)
         scores = _without_dropped(scores, plan)
@@ -179,7 +179,12 @@ def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: surgery.Posit
         gone = {n: torch.zeros_like(x) for n, x in tensors.items() if found and n not in there}
         return {n: surgery.spread(x, first[tensors[n]], tensors[n].shape, kept) for n, x in found.items()} | gone
 
-    return Facts(spread(facts.gradient), spread(facts.activation_norm))
+    return replace(
+        facts,
+        gradient=spread(facts.gradient),
+        activation_norm=spread(facts.activation_norm),
+        activation_variance=spread(facts.activation_variance),
+    )
 
 
 def _without_dropped(scores: Scores, plan: Plan) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ class Member:
         zeroed: Whether a dropped unit is zero here before it is taken away; if not it keeps its values, as zeros would
             break the operator that reads them, and another member makes it zero.
         unit: The one unit that the whole tensor belongs to, ``dims`` being empty; None: every unit has a part in it.
+        reads: Whether what the tensor multiplies goes with a unit, as with an input of a layer; not so with an output.
     """
 
     tensor: str
@@ -70,6 +71,7 @@ class Member:
     scored: bool = True
     zeroed: bool = True
     unit: int | None = None
+    reads: bool = True
 
     def cut(self, tensor: Tensor) -> Tensor:
         """Cut a tensor (or one that broadcasts like it) into rows, one per unit: ``(n_units, n_elements)``.
@@ -240,27 +242,44 @@ class Rows:
         gradient: Same shape; of one batch's mean loss. None unless the criterion needs ``gradient``.
         activation_norm: Same shape; L2 norm, over the calibration data, of the input that each weight multiplies. None
             unless the criterion needs ``activation_norm``, and None for members that multiply no activation.
+        activation_variance: Same shape; variance, over the calibration data, of the input that each weight multiplies,
+            where that input goes with the unit. None as above, and for members that make the unit.
+        influence: ``(n_units, 1)``; how much the block changes the stream, one minus the mean cosine of what it is
+            given and what it hands on. The same for all members of a unit; None unless needed, and for what is no
+            block.
+        loss_increase: ``(n_units, 1)``; the mean loss without the unit, less the mean loss. The same for all members of
+            a unit; None unless needed.
     """
 
     weight: Tensor
     gradient: Tensor | None = None
     activation_norm: Tensor | None = None
+    activation_variance: Tensor | None = None
+    influence: Tensor | None = None
+    loss_increase: Tensor | None = None
 
 
-Need = Literal["weight", "gradient", "activation_norm"]
+Need = Literal["weight", "gradient", "activation_norm", "activation_variance", "influence", "loss_increase"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One yield of the pass over the calibration data, by parameter name.
+    """One yield of the pass over the calibration data.
 
     Args:
-        gradient: Gradient of one batch's mean loss; the parameter's shape.
-        activation_norm: L2 norm of each input feature over all samples seen; broadcasts to the weight's shape.
+        gradient: By parameter name: gradient of one batch's mean loss; the parameter's shape.
+        activation_norm: By parameter name: L2 norm of each input feature over all samples seen; broadcasts to the
+            weight's shape.
+        activation_variance: By parameter name: variance of each input feature, as above.
+        influence: By group name: ``(n_units,)``, how much each block changes the stream.
+        loss_increase: By group name: ``(n_units,)``, the mean loss without each unit, less the mean loss.
     """
 
     gradient: Mapping[str, Tensor] = field(default_factory=dict)
     activation_norm: Mapping[str, Tensor] = field(default_factory=dict)
+    activation_variance: Mapping[str, Tensor] = field(default_factory=dict)
+    influence: Mapping[str, Tensor] = field(default_factory=dict)
+    loss_increase: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

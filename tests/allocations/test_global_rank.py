@@ -40,6 +40,27 @@ def test_worth_is_score_per_cost() -> None:
     }
 
 
+def test_standard_scores_are_ranked_whatever_a_unit_costs() -> None:
+    groups = make(cheap=(1, 4), dear=(2, 2))
+    # Standard scores: -1.34, -0.45, 0.45, 1.34 and, as the blocks lose as many, the mean of -1 and -1, of 1 and 1.
+    scores = {"cheap": torch.tensor([1.0, 2.0, 3.0, 4.0]), "dear": torch.tensor([500.0, 700.0, 700.0, 500.0])}
+    rank = GlobalRank(currency="units", normalise="standard")
+    for costs in ({"cheap": 1.0, "dear": 1.0}, {"cheap": 1.0, "dear": 0.01}):
+        price = Price.linear(groups, costs)
+        assert rank(groups, scores, 0.1, price) == {"cheap": 3, "dear": 2}
+        most = costs["dear"] == 1.0
+        assert rank(groups, scores, 0.3 if most else 0.25, price)["dear"] == 1
+
+
+def test_what_is_gone_does_not_count_in_a_standard_score() -> None:
+    groups = make(a=(1, 4), b=(1, 4))
+    scores = {"a": torch.tensor([-torch.inf, 1.0, 2.0, 3.0]), "b": torch.tensor([10.0, 10.5, 11.5, 12.0])}
+    rank = GlobalRank(currency="units", normalise="standard")
+    price = Price.linear(groups, {"a": 1.0, "b": 1.0})
+    assert rank(groups, scores, 1 / 8, price) == {"a": 3, "b": 4}
+    assert rank(groups, scores, 3 / 8, price) == {"a": 2, "b": 3}  # -1.22 and -1.26
+
+
 def test_what_costs_nothing_is_kept() -> None:
     groups = make(free=(1, 4), dear=(1, 4))
     scores = {"free": torch.zeros(4), "dear": torch.ones(4)}

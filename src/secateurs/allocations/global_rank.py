@@ -32,8 +32,10 @@ class GlobalRank:
 
     Args:
         currency: What a unit costs, and what the sparsity is a fraction of.
-        normalise: By what a group's scores are divided first: nothing, their mean, or their L2 norm. Infinite scores
-            (of units that are gone, or protected) do not count in it.
+        normalise: By what a group's scores are divided first: nothing, their mean, or their L2 norm. ``standard``: they
+            are worth their distance from their mean, in standard deviations, whatever a unit costs, as that is the same
+            for a score and for a score per cost (An et al. 2024). Infinite scores (of units that are gone, or
+            protected) do not count in it.
         floor: Fraction of every block that stays at least, in [0, 1), so that no layer collapses.
 
     Raises:
@@ -41,7 +43,7 @@ class GlobalRank:
     """
 
     currency: Literal["units", "parameters", "macs"] = "macs"
-    normalise: Literal["none", "mean", "l2"] = "none"
+    normalise: Literal["none", "mean", "l2", "standard"] = "none"
     floor: float = 0.05
 
     def __post_init__(self) -> None:
@@ -97,6 +99,8 @@ class GlobalRank:
         paid = sum(group.n_blocks * price.unit[group.name] for group in kind)
         if not paid > 0:  # what costs nothing gains nothing by going: it is ranked last
             return np.full(len(sizes), np.inf)
+        if self.normalise == "standard":
+            paid = sum(group.n_blocks for group in kind)
         total = np.sum([self._sorted(group, scores[group.name]) for group in kind], axis=0)
         sums = np.add.reduceat(total[: sizes.sum()], np.cumsum(sizes) - sizes)
         return np.asarray(sums / (paid * sizes))
@@ -106,7 +110,11 @@ class GlobalRank:
         values: npt.NDArray[np.float64] = score.detach().cpu().double().numpy()
         if self.normalise != "none":
             finite = values[np.isfinite(values)]  # what is gone already scores minus infinity
-            size = finite.sum() / max(1, len(finite)) if self.normalise == "mean" else np.linalg.norm(finite)
+            mean = finite.mean() if len(finite) else 0.0
+            if self.normalise == "standard":
+                values, size = values - mean, finite.std() if len(finite) else 0.0
+            else:
+                size = mean if self.normalise == "mean" else np.linalg.norm(finite)
             values = values / size if size > 0 else values
         return np.asarray(np.sort(values.reshape(group.n_blocks, group.block), axis=1).sum(axis=0))
 

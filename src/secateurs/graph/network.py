@@ -193,6 +193,7 @@ class Graph:
     def members(self, *dims: str) -> tuple[Member, ...]:
         """All tensor axes in which the units of the product of these dims (outermost first) live."""
         places = [where for where in self.carriers[dims[-1]] if all(where in self.carriers[dim] for dim in dims)]
+        summed = {(weight.name, axis) for weight in self.weights for axis in weight.inputs}
         return tuple(
             Member(
                 tensor,
@@ -200,6 +201,7 @@ class Graph:
                 self._index(self.tensors[tensor][axis], dims),
                 scored=tensor in self.trainable,
                 zeroed=(tensor, axis) not in self.spared,
+                reads=(tensor, axis) in summed,
             )
             for tensor, axis in places
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import get_args
 
@@ -95,17 +96,20 @@ def check_schedule(schedule: Schedule) -> None:
 def _rows(needs: frozenset[Need], widths: Sequence[int]) -> list[Rows]:
     """Random members of 12 units, one of them dead; the second multiplies no activation, as a bias does."""
     source, rows = generator(), []
+    influence, increase = (torch.rand(_UNITS, 1, generator=source) + 0.1 for _ in range(2))
+    influence[_DEAD] = increase[_DEAD] = 0
     for i, width in enumerate(widths):
         weight, gradient = (torch.randn(_UNITS, width, generator=source) for _ in range(2))
         norm = torch.rand(_UNITS, width, generator=source) + 0.1
         weight[_DEAD] = 0
-        multiplies = "activation_norm" in needs and i != 1
-        rows.append(Rows(weight, gradient if "gradient" in needs else None, norm if multiplies else None))
+        facts: dict[Need, Tensor] = {"gradient": gradient, "influence": influence, "loss_increase": increase}
+        facts |= {"activation_norm": norm, "activation_variance": norm.square()} if i != 1 else {}
+        rows.append(Rows(weight, **{need: fact for need, fact in facts.items() if need in needs}))
     return rows
 
 
 def _tensors(rows: Rows) -> Iterator[Tensor]:
-    yield from (t for t in (rows.weight, rows.gradient, rows.activation_norm) if t is not None)
+    yield from (t for field in fields(rows) if (t := getattr(rows, field.name)) is not None)
 
 
 def _same_rows(a: Rows, b: Rows) -> bool:
@@ -113,8 +117,8 @@ def _same_rows(a: Rows, b: Rows) -> bool:
 
 
 def _reordered(rows: Rows, order: Tensor) -> Rows:
-    gradient, norm = (None if t is None else t[order] for t in (rows.gradient, rows.activation_norm))
-    return Rows(rows.weight[order], gradient, norm)
+    there = [field.name for field in fields(rows) if getattr(rows, field.name) is not None]
+    return replace(rows, **{name: getattr(rows, name)[order] for name in there})
 
 
 def _check_counts(

@@ -1,0 +1,143 @@
+"""Moments of what weights multiply, found below every module.
+
+A dispatch mode sees each matrix product and convolution with the very parameter (or a view of it) as an operand, so a
+transposed, sliced or tied weight needs no code of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+GROUPED = ("aten._grouped_mm", "transformers.grouped_mm_fallback")
+
+
+class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's metaclass hook has no annotations
+    """While open, sums powers of what each element of each parameter multiplies; padding of a convolution is nothing.
+
+    Args:
+        model: Whose parameters.
+        powers: 2: the squares. (0, 1, 2): their number, the values and the squares, in double precision where the
+            device has it, as a variance is the small difference of large numbers.
+    """
+
+    def __init__(self, model: nn.Module, *powers: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._powers = powers
+        self._sums: dict[int, dict[nn.Parameter, Tensor]] = {power: {} for power in powers}
+        self._by_storage: dict[int, list[nn.Parameter]] = {}
+        for parameter in model.parameters():
+            self._by_storage.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
+
+    def norm(self, parameter: nn.Parameter) -> Tensor | None:
+        """L2 norm, float32; broadcasts to the parameter. None where it multiplied nothing."""
+        squares = self._sums[2].get(parameter)
+        return None if squares is None else squares.sqrt().float()
+
+    def variance(self, parameter: nn.Parameter) -> Tensor | None:
+        """``E[x^2] - E[x]^2``, float32, as ``norm``."""
+        number, total, squares = (self._sums[power].get(parameter) for power in (0, 1, 2))
+        if number is None or total is None or squares is None:
+            return None
+        number = number.clamp_min(1)
+        return (squares / number - (total / number).square()).clamp_min(0).float()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        packet = getattr(func, "overloadpacket", None)
+        if packet in (aten.mm, aten.bmm):
+            self._product(args[0], args[1])
+        elif packet in (aten.addmm, aten.baddbmm):
+            self._product(args[1], args[2])
+        elif packet is aten.convolution:
+            self._convolution(out, args)
+        elif str(packet) in GROUPED:
+            self._grouped(args[0], args[1], args[2] if len(args) > 2 else (kwargs or {})["offs"])
+        return out
+
+    def _owner(self, tensor: Tensor) -> nn.Parameter | None:
+        """The parameter that a tensor is, or is a view of."""
+        at = tensor.storage_offset()
+        for parameter in self._by_storage.get(tensor.untyped_storage().data_ptr(), ()):
+            if parameter.storage_offset() <= at < parameter.storage_offset() + parameter.numel():
+                return parameter
+        return None
+
+    def _product(self, left: Tensor, right: Tensor) -> None:
+        """A product ``(..., n, k) @ (..., k, m)``: an element of one side meets a column or a row of the other."""
+        if (owner := self._owner(right)) is not None:
+            for power in self._powers:
+                self._add(power, owner, right, self._power(left, power).sum(-2).unsqueeze(-1))
+        elif (owner := self._owner(left)) is not None:
+            for power in self._powers:
+                self._add(power, owner, left, self._power(right, power).sum(-1).unsqueeze(-2))
+
+    def _grouped(self, rows: Tensor, matrices: Tensor, ends: Tensor) -> None:
+        """Rows in stretches that end there, each times a matrix of its own."""
+        if rows.dim() == 2 and (owner := self._owner(matrices)) is not None:
+            for power in self._powers:
+                taken = self._power(rows[: int(ends[-1])], power)
+                which = torch.searchsorted(ends, torch.arange(len(taken), device=ends.device), right=True)
+                sums = taken.new_zeros(len(matrices), taken.shape[1]).index_add_(0, which, taken)
+                self._add(power, owner, matrices, sums.unsqueeze(-1))
+
+    def _convolution(self, out: Tensor, args: tuple[Any, ...]) -> None:
+        """The derivative by the weight of the sum of the outputs, at powers of inputs: the sum of these at each tap.
+
+        It is the same for all output channels of a convolution group, so one of each is enough.
+        """
+        x, weight, _, stride, padding, dilation, transposed, output_padding, groups = args
+        owner = self._owner(weight)
+        if owner is None:
+            return
+        outputs = 1 if transposed else 0
+        per_group = weight.shape[outputs] if transposed else weight.shape[outputs] // groups
+        one_each = [*weight.shape]
+        one_each[outputs] //= per_group
+        options = (None, stride, padding, dilation, transposed, output_padding, groups, (False, True, False))
+        for power in self._powers:
+            given = self._power(x, power)
+            ones = torch.ones_like(out[:, :1], dtype=given.dtype).expand(-1, groups, *out.shape[2:])
+            like = torch.empty(one_each, dtype=given.dtype, device=weight.device)
+            sums = aten.convolution_backward(ones, given, like, *options)[1]
+            if not transposed and groups > 1:
+                sums = sums.repeat_interleave(per_group, dim=0)
+            self._add(power, owner, weight, sums)
+
+    def _power(self, x: Tensor, power: int) -> Tensor:
+        wide = torch.float64 if len(self._powers) > 1 and x.device.type != "mps" else torch.float32
+        return x.detach().to(wide).pow(power)
+
+    def _add(self, power: int, owner: nn.Parameter, operand: Tensor, sums: Tensor) -> None:
+        """Add sums, which broadcast to the operand, at the places that it takes in its parameter."""
+        held, placed = self._sums[power], _placed(owner, operand, sums)
+        held[owner] = held[owner] + placed if owner in held else placed
+
+
+def _placed(owner: Tensor, operand: Tensor, sums: Tensor) -> Tensor:
+    """From the axes of a view to the axes of its parameter; as small as broadcasting allows where it is all of it."""
+    axes, places = _layout(owner), _layout(operand)
+    if sorted(axes) == sorted(places):
+        left = list(range(len(places)))
+        order = []
+        for axis in axes:
+            order.append(next(i for i in left if places[i] == axis))
+            left.remove(order[-1])
+        return sums.permute(order)
+    for i, stride in enumerate(operand.stride()):
+        if stride == 0 and operand.shape[i] > 1:  # one weight shared along a batch axis
+            operand, sums = operand.narrow(i, 0, 1), sums.expand(operand.shape).sum(i, keepdim=True)
+    size = owner.untyped_storage().nbytes() // owner.element_size()
+    full = torch.zeros(size, dtype=sums.dtype, device=owner.device)
+    full.as_strided(operand.shape, operand.stride(), operand.storage_offset()).add_(sums)
+    return full.as_strided(owner.shape, owner.stride(), owner.storage_offset()).clone()
+
+
+def _layout(tensor: Tensor) -> list[tuple[int, int]]:
+    return [(size, stride if size > 1 else 0) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]

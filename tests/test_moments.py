@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateurs.moments import Moments
+
+
+def variance_of(model: nn.Module, *batches: Tensor) -> Tensor:
+    moments = Moments(model, 0, 1, 2)
+    with torch.no_grad(), moments:
+        for batch in batches:
+            model(batch)
+    found = moments.variance(model.get_parameter("weight"))
+    assert found is not None
+    return found
+
+
+def test_variance_of_the_inputs_of_a_linear_layer_over_all_batches() -> None:
+    model, x, y = nn.Linear(5, 4), torch.randn(2, 7, 5), 3 + torch.randn(6, 5)
+    expected = torch.cat([x.flatten(0, 1), y]).var(dim=0, correction=0)
+    assert torch.allclose(variance_of(model, x, y).expand(4, 5), expected.expand(4, 5), rtol=1e-4)
+
+
+def test_variance_about_a_large_mean_is_no_rounding_error() -> None:
+    x = torch.randn(50, 3) * 0.01 + 1000
+    expected = x.double().var(dim=0, correction=0).float()
+    assert torch.allclose(variance_of(nn.Linear(3, 2), x).expand(2, 3), expected.expand(2, 3), rtol=1e-3)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_variance_at_every_tap_of_a_convolution_is_of_what_is_there(groups: int) -> None:
+    conv, x = nn.Conv2d(2, 4, 3, padding=1, groups=groups, bias=False), torch.randn(3, 2, 5, 6) + 2
+    found = variance_of(conv, x).expand(conv.weight.shape)
+    assert torch.allclose(found[0, 0, 1, 1], x[:, 0].var(correction=0), rtol=1e-4)
+    # The first tap never meets the last row or column; where it meets padding it meets nothing.
+    assert torch.allclose(found[3, -1, 0, 0], x[:, 1, :-1, :-1].var(correction=0), rtol=1e-4)
+
+
+def test_an_expert_that_nobody_asked_has_no_variance() -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 4, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            ends = torch.tensor([2, 2, 5], dtype=torch.int32)
+            return F.grouped_mm(x, self.weight.mT, offs=ends)[:5]
+
+    x = torch.randn(6, 8)
+    expected = torch.stack([x[:2].var(dim=0, correction=0), torch.zeros(8), x[2:5].var(dim=0, correction=0)])
+    assert torch.allclose(variance_of(Experts(), x).expand(3, 4, 8), expected[:, None].expand(3, 4, 8), atol=1e-5)
+
+
+def test_what_multiplies_nothing_has_no_moments() -> None:
+    model = nn.LayerNorm(3)
+    moments = Moments(model, 0, 1, 2)
+    with moments:
+        model(torch.randn(2, 3))
+    assert moments.norm(model.weight) is None
+    assert moments.variance(model.weight) is None
