@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -39,7 +39,7 @@ def facts(
         SecateursError: There is no train split, it is empty, or the loss of a batch is not finite; influence is asked
             of what is no block.
     """
-    with _undisturbed(model):
+    with _undisturbed(model) if needs - {"weight"} else nullcontext():
         found = _observed(model, task, needs, batches, groups)
         if "loss_increase" in needs:
             found = replace(found, loss_increase=_increases(model, task, batches, groups))

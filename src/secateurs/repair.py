@@ -153,7 +153,8 @@ CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
 def left_alone(model: nn.Module) -> Iterator[None]:
     """Put back what modules hold, also inside their dicts and lists: modes, and what a pass keeps for the next one."""
     held = [(module, dict(vars(module))) for module in model.modules()]
-    inside = [(x, x.copy()) for _, values in held for x in values.values() if type(x) in CONTAINERS]
+    containers = [x for _, values in held for x in values.values() if type(x) in CONTAINERS]
+    inside = [(x, x.copy() if x else None) for x in containers]  # most are empty: hooks that nobody registered
     try:
         yield
     finally:
@@ -162,7 +163,8 @@ def left_alone(model: nn.Module) -> Iterator[None]:
             vars(module).update(values)
         for container, items in inside:
             container.clear()
-            container.extend(items) if isinstance(container, list) else container.update(items)
+            if items:
+                container.extend(items) if isinstance(container, list) else container.update(items)
 
 
 def copied(model: nn.Module) -> nn.Module:

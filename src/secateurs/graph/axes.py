@@ -67,24 +67,23 @@ def size_of(axis: Iterable[Node]) -> int:
 def factors(axis: Iterable[Node]) -> list[Node]:
     """The axis as leaves and sums: aliases followed, products expanded, factors of size 1 dropped."""
     out: list[Node] = []
-    stack = list(reversed(list(axis)))
-    while stack:
-        node = find(stack.pop())
-        if node.factors is not None:
-            stack.extend(reversed(node.factors))
-        elif node.size != 1:
-            out.append(node)
+    for node in axis:
+        root = node if node.alias is None else find(node)
+        if root.factors is not None:
+            out += factors(root.factors)
+        elif root.size != 1:
+            out.append(root)
     return out
 
 
-def leaves(axis: Iterable[Node]) -> Iterator[Node]:
-    """Every leaf that an axis is made of, those inside sums included."""
-    for node in factors(axis):
-        if node.parts is None:
-            yield node
-        else:
-            for part in node.parts:
-                yield from leaves(part)
+def leaves(*axes: Iterable[Node]) -> Iterator[Node]:
+    """Every leaf that axes are made of, those inside sums included."""
+    for axis in axes:
+        for node in factors(axis):
+            if node.parts is None:
+                yield node
+            else:
+                yield from leaves(*node.parts)
 
 
 def freeze(axis: Iterable[Node], reason: str) -> None:
@@ -135,7 +134,7 @@ def unify(a: Axis, b: Axis, reason: str) -> None:
 
 def _unify(a: Iterable[Node], b: Iterable[Node]) -> None:
     left, right = factors(a), factors(b)
-    while left and right:
+    while left and right and left != right:
         x, y = find(left[0]), find(right[0])
         if x.factors is not None or y.factors is not None:  # refined by an earlier step of this very loop
             left[:1], right[:1] = factors([x]), factors([y])
@@ -146,7 +145,7 @@ def _unify(a: Iterable[Node], b: Iterable[Node]) -> None:
             left[:1] = split((x,), y.size)
         else:
             right[:1] = split((y,), x.size)
-    if left or right:
+    if left != right:
         raise MisalignedError
 
 

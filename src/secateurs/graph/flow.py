@@ -6,19 +6,41 @@ A tensor that is written in place holds another value from then on, and so do al
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateurs.graph.axes import Axis
+from secateurs.graph.tensors import ByTensor, memory
 
 LOOKED_AT = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 """What torch says of operators whose numbers, or whose number of results, Python may look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What torch says of an ATen operator.
+
+    Args:
+        name: E.g. ``aten.add``, whatever the overload.
+        writes: The places of the arguments that it writes in place.
+        is_looked_at: Whether Python may look at its numbers, or at how many results it has.
+    """
+
+    name: str
+    writes: tuple[int, ...]
+    is_looked_at: bool
+
+    @classmethod
+    def of(cls, func: Any) -> Operator:
+        """Of an overload."""
+        infos = [argument.alias_info for argument in func._schema.arguments]
+        writes = tuple(i for i, info in enumerate(infos) if info is not None and info.is_write)
+        return cls(str(func.overloadpacket), writes, bool(LOOKED_AT & set(func.tags)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +116,39 @@ class Flow:
     seen: set[int] = field(default_factory=set)
     module: str = ""
     has_product: bool = False
-    _values: MutableMapping[Tensor, int] = field(default_factory=WeakTensorKeyDictionary)
+    _values: ByTensor[int] = field(default_factory=ByTensor)
     _written: dict[int, int] = field(default_factory=dict)
+    _lasting: set[int] = field(default_factory=set)
     _last: int = 0
+
+    def store(self, name: str, tensor: Tensor) -> None:
+        """A parameter or buffer, before the start."""
+        self.stored[name] = self.value(tensor)
+        self._lasting.add(self.stored[name])
 
     def value(self, tensor: Tensor) -> int:
         """The number of what a tensor holds now."""
-        if tensor not in self._values:
-            self._values[tensor] = self._fresh()
-        return max(self._values[tensor], self._written.get(_memory(tensor), 0))
+        found = self._values.get(tensor) or self._fresh(tensor)
+        return max(found, self._written.get(memory(tensor), 0)) if self._written else found
 
-    def _fresh(self) -> int:
+    def _fresh(self, tensor: Tensor) -> int:
         self._last += 1
+        self._values[tensor] = self._last
         return self._last
 
-    def add(self, func: Any, args: tuple[Any, ...], inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+    def add(self, operator: Operator, args: Sequence[Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Write an operator call down, after it ran."""
-        reads = tuple(dict.fromkeys(self.value(tensor) for tensor in inputs))
-        changed = [x for x, a in zip(args, func._schema.arguments, strict=False) if isinstance(x, Tensor) and _out(a)]
-        lasting = self.seen.union(self.stored.values()) if changed else ()
-        lasts = [self.value(tensor) in lasting for tensor in changed]
-        for tensor in changed:
-            self._written[_memory(tensor)] = self._values[tensor] = self._fresh()
-        made = [out for out in outputs if not any(out is tensor for tensor in changed)]
-        for tensor in made:
-            self._values[tensor] = self._fresh()
-        makes = tuple(self._values[tensor] for tensor in (*changed, *made))
-        if not makes or LOOKED_AT & set(func.tags):
+        reads = tuple(dict.fromkeys(map(self.value, inputs)))
+        changed = [args[i] for i in operator.writes if i < len(args) and isinstance(args[i], Tensor)]
+        values = [self.value(tensor) for tensor in changed]
+        lasts = [value in self.seen or value in self._lasting for value in values]
+        makes = [self._fresh(tensor) for tensor in changed]
+        self._written.update(zip(map(memory, changed), makes, strict=True))
+        self.seen.update(value for value, is_lasting in zip(makes, lasts, strict=True) if is_lasting)
+        makes += [self._fresh(out) for out in outputs if not any(out is tensor for tensor in changed)]
+        if not makes or operator.is_looked_at:
             self.seen.update(reads)
-        self.seen.update(value for value, is_lasting in zip(makes, lasts, strict=False) if is_lasting)
-        self.steps.append(Step(str(func.overloadpacket), self.module, reads, makes, self.has_product))
+        self.steps.append(Step(operator.name, self.module, reads, tuple(makes), self.has_product))
         self.has_product = False
 
     def used(self) -> frozenset[int]:
@@ -142,6 +167,7 @@ class Flow:
     def watching(self, model: nn.Module, axes: Callable[[Tensor], tuple[Axis, ...]]) -> Iterator[None]:
         """While open, follows which module is running, and notes what each is given and gives."""
         running: list[tuple[str, list[tuple[Any, Passed]]]] = []
+        names: dict[Any, list[str]] = {}
 
         def passed(thing: Any, name: str = "", position: int = -1) -> Passed:
             if isinstance(thing, Tensor):
@@ -152,7 +178,10 @@ class Flow:
 
         def enter(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-                given = [(thing, passed(thing, *where)) for thing, where in _named(module, args, kwargs)]
+                forward = getattr(module.forward, "__func__", module.forward)
+                if forward not in names:  # many modules of one class
+                    names[forward] = _parameters(module.forward)
+                given = [(thing, passed(thing, *where)) for thing, where in _named(names[forward], args, kwargs)]
                 running.append((self.module, given))
                 self.module = name
 
@@ -178,26 +207,17 @@ class Flow:
                 handle.remove()
 
 
-def _out(argument: Any) -> bool:
-    """Whether an operator writes an argument in place."""
-    return argument.alias_info is not None and bool(argument.alias_info.is_write)
-
-
-def _memory(tensor: Tensor) -> int:
+def _parameters(function: Callable[..., Any]) -> list[str]:
     try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # a tensor that holds no memory of its own
-        return id(tensor)
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a function of the interpreter's own
+        return []
 
 
 def _named(
-    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[tuple[Any, tuple[str, int]]]:
     """Every argument of a call with its name and position."""
-    try:
-        names = list(inspect.signature(module.forward).parameters)
-    except (TypeError, ValueError):  # a function of the interpreter's own
-        names = []
     for i, thing in enumerate(args):
         yield thing, (names[i] if i < len(names) else str(i), i)
     for name, thing in kwargs.items():

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from secateurs.graph import residuals, vocabularies
 from secateurs.graph.axes import Axis, Node, factors, leaves, tag
+from secateurs.graph.labels import Label
 from secateurs.graph.network import Factors, Graph, Product, Sum, Vocabulary
-from secateurs.graph.trace import Label, Trace, state
+from secateurs.graph.trace import Trace, state
 from secateurs.types import Dim, Weight
 
 Carriers = dict[Node, list[tuple[str, int]]]

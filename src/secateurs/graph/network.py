@@ -27,8 +27,6 @@ class Sum:
 Factors = tuple["str | int | Sum", ...]
 """One tensor axis as a product, outermost first: names of dims, sizes of nameless ones, sums."""
 
-Key = int | str
-
 Sizes = Mapping[str, int]
 """Dim name -> size; a dim not named keeps its own."""
 
@@ -123,7 +121,7 @@ class Graph:
         if currency == "units":
             return Price.linear(groups, {group.name: 1.0 for group in groups})
         ours = {dim for group in groups for dim in group.dims}
-        owners: dict[Key, list[Group]] = {}
+        owners: dict[int | str, list[Group]] = {}
         for group in groups:
             for key in () if group.dims else dict.fromkeys(self._owned(group, currency)):
                 owners.setdefault(key, []).append(group)
@@ -139,13 +137,13 @@ class Graph:
 
         return Price({group.name: self._unit_cost(group, currency) for group in groups}, of)
 
-    def _volumes(self, currency: str) -> list[tuple[tuple[Factors, ...], Key]]:
+    def _volumes(self, currency: str) -> list[tuple[tuple[Factors, ...], int | str]]:
         """What costs, and what it is known by: the number of a product, the name of a parameter."""
         if currency == "macs":
             return [(product.axes, i) for i, product in enumerate(self.products)]
         return [(self.tensors[name], name) for name in self.trainable]
 
-    def _owned(self, group: Group, currency: str) -> Iterator[Key]:
+    def _owned(self, group: Group, currency: str) -> Iterator[int | str]:
         """What costs less in proportion to the units that go: all of a layer, the products of a weight."""
         names = {member.tensor for member in group.members}
         skipped = _under(skip.module for residual in group.residuals for skip in residual.skips)
@@ -190,18 +188,22 @@ class Graph:
                 found[name].append(i)
         return {name: tuple(where) for name, where in found.items()}
 
+    @cached_property
+    def _summed(self) -> frozenset[tuple[str, int]]:
+        return frozenset((weight.name, axis) for weight in self.weights for axis in weight.inputs)
+
     def members(self, *dims: str) -> tuple[Member, ...]:
         """All tensor axes in which the units of the product of these dims (outermost first) live."""
-        places = [where for where in self.carriers[dims[-1]] if all(where in self.carriers[dim] for dim in dims)]
-        summed = {(weight.name, axis) for weight in self.weights for axis in weight.inputs}
+        outer = [frozenset(self.carriers[dim]) for dim in dims[:-1]]
+        places = [where for where in self.carriers[dims[-1]] if all(where in others for others in outer)]
         return tuple(
             Member(
                 tensor,
                 (axis,),
-                self._index(self.tensors[tensor][axis], dims),
+                None if (factors := self.tensors[tensor][axis]) == dims else self._index(factors, dims),
                 scored=tensor in self.trainable,
                 zeroed=(tensor, axis) not in self.spared,
-                reads=(tensor, axis) in summed,
+                reads=(tensor, axis) in self._summed,
             )
             for tensor, axis in places
         )

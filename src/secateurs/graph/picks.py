@@ -8,14 +8,14 @@ another, and the axis is frozen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateurs.graph.axes import Axis, MisalignedError, cut, factors, flag, freeze, leaves, size_of, tag, unify
+from secateurs.graph.tensors import ByTensor
 
 NUMBERED = "its positions are told apart by their numbers"
 PICKED = "its positions are picked by rank"
@@ -31,13 +31,13 @@ class Picks:
         read: The numbers that the rule of the present operator reads to find positions.
     """
 
-    numbers: MutableMapping[Tensor, Axis] = field(default_factory=WeakTensorKeyDictionary)
+    numbers: ByTensor[Axis] = field(default_factory=ByTensor)
     waiting: list[tuple[Axis, int]] = field(default_factory=list)
     read: list[Tensor] = field(default_factory=list)
 
     def of(self, tensor: Tensor) -> Axis:
         """The axis that the values of a tensor number; empty where they number none that may shrink."""
-        return self.numbers.get(tensor, ())
+        return self.numbers.get(tensor) or ()
 
     def give(self, axis: Axis, tensor: Tensor) -> None:
         """The values of a tensor number this axis."""

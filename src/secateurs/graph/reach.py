@@ -60,11 +60,13 @@ class Reach:
             for path in ancestry(name):
                 self.stored.setdefault(path, []).append(name)
         for i in self.alive:
-            paths = [*ancestry(flow.steps[i].module)]
-            self.total.update(paths)
-            self.products.update(paths if flow.steps[i].is_product else ())
             for value in flow.steps[i].reads:
                 self.readers.setdefault(value, set()).add(i)
+        for products, counted in ((False, self.total), (True, self.products)):
+            running = Counter(flow.steps[i].module for i in self.alive if flow.steps[i].is_product or not products)
+            for module, n in running.items():
+                for path in ancestry(module):
+                    counted[path] += n
 
     def _alive(self) -> frozenset[int]:
         found: set[int] = set()

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.graph.axes import Axis, Node, find
+from secateurs.graph.labels import Label
 from secateurs.graph.naming import factors_of
 from secateurs.graph.network import Factors, Graph, Sum
 from secateurs.graph.precision import Pass
 from secateurs.graph.rules import contraction, reduction, rule_for
-from secateurs.graph.trace import Call, Label, Origin, Trace, Tracer, follow, forward, state
+from secateurs.graph.trace import Call, Origin, Trace, Tracer, follow, forward, state
 from secateurs.types import Group, Inputs, Plan
 from secateurs.vocabulary import GONE
 

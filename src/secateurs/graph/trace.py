@@ -7,45 +7,23 @@ operator without a rule freezes the dims that it touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils._pytree import tree_map
 
-from secateurs.graph.axes import Axis, Node, freeze, leaves, size_of, tag
-from secateurs.graph.flow import Flow
+from secateurs.graph.axes import Axis, Node, freeze, size_of, tag
+from secateurs.graph.flow import Flow, Operator
+from secateurs.graph.labels import Label, Labels
 from secateurs.graph.picks import Picks
+from secateurs.graph.tensors import ByTensor, tensors_in
 from secateurs.repair import left_alone
 from secateurs.types import Inputs, SecateursError, Weight
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What the trace knows of a tensor.
-
-    Args:
-        axes: One axis for each tensor dimension.
-        dirty: Leaves whose removed positions may hold something other than zero here, once the removed entries of every
-            parameter are zero. A sum over such a leaf would see the difference.
-        fixed: Whether it follows from parameters and constants alone, whatever the inputs.
-    """
-
-    axes: tuple[Axis, ...]
-    dirty: frozenset[Node] = frozenset()
-    fixed: bool = False
-
-    def dirty_leaves(self) -> frozenset[Node]:
-        """The dirty leaves as they are now, after the refinements since."""
-        return frozenset(leaves(self.dirty))
-
-    def carried(self) -> frozenset[Node]:
-        """All leaves of all axes."""
-        return frozenset(leaf for axis in self.axes for leaf in leaves(axis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +51,16 @@ Rule: TypeAlias = Callable[["Call"], None]
 class Trace:
     """Everything a forward pass told."""
 
-    labels: MutableMapping[Tensor, Label] = field(default_factory=WeakTensorKeyDictionary)
+    labels: Labels = field(default_factory=Labels)
     contractions: list[Contraction] = field(default_factory=list)
     weights: dict[str, Weight] = field(default_factory=dict)
-    origins: MutableMapping[Tensor, Origin] = field(default_factory=WeakTensorKeyDictionary)
+    origins: ByTensor[Origin] = field(default_factory=ByTensor)
     unknown: set[str] = field(default_factory=set)
     spared: dict[tuple[str, int], Axis] = field(default_factory=dict)
     readers: dict[str, set[str]] = field(default_factory=dict)
     flow: Flow = field(default_factory=Flow)
     picks: Picks = field(default_factory=Picks)
-    tried: dict[tuple[Any, ...], bool | None] = field(default_factory=dict)
+    tried: dict[tuple[Any, ...], dict[tuple[bool, ...], bool | None]] = field(default_factory=dict)
     claims: list[tuple[int, Axis, str, Callable[[Axis, str], None]]] = field(default_factory=list)
 
     def label(self, tensor: Tensor) -> Label:
@@ -99,14 +77,16 @@ class Call:
     """One operator call, as a rule sees it."""
 
     trace: Trace
+    name: str
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    out: Any
+    out: Any = None
 
-    @property
-    def name(self) -> str:
-        return str(self.func.overloadpacket)
+    def __post_init__(self) -> None:
+        """Look for its tensors once, as every rule asks for them."""
+        self._inputs = tensors_in((*self.args, *self.kwargs.values()))
+        self._outputs: list[Tensor] | None = None
 
     def arg(self, position: int, name: str, default: Any = None) -> Any:
         """An argument, however it was passed."""
@@ -141,25 +121,22 @@ class Call:
         return True
 
     def inputs(self) -> list[Tensor]:
-        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
+        """The tensors that enter."""
+        return self._inputs
 
     def outputs(self) -> list[Tensor]:
-        return [t for t in tree_leaves(self.out) if isinstance(t, Tensor)]
+        """The tensors that leave."""
+        if self._outputs is None:
+            self._outputs = tensors_in((self.out,))
+        return self._outputs
 
     def give(self, axes: Sequence[Axis], dirty: Iterable[Node] = (), out: Tensor | None = None) -> None:
         """Label an output (the only one unless named)."""
         out = self.outputs()[0] if out is None else out
-        fixed = all(self.label(t).fixed for t in self.inputs())
+        fixed = all(self.label(t).fixed for t in self._inputs)
         self.trace.labels[out] = Label(tuple(axes), frozenset(dirty), fixed)
-        if any(t is out for t in self.inputs()):
-            self._written(out, fixed)
-
-    def _written(self, out: Tensor, fixed: bool) -> None:
-        """After a write in place, nothing is known of the zeros in the other tensors that share its memory."""
-        base = out if out._base is None else out._base
-        for tensor, label in list(self.trace.labels.items()):
-            if tensor is not out and (tensor is base or tensor._base is base):
-                self.trace.labels[tensor] = Label(label.axes, label.carried(), label.fixed and fixed)
+        if any(t is out for t in self._inputs):
+            self.trace.labels.written(out)
 
     def contract(self, *axes: Axis, weight: str | None = None) -> None:
         """Count the multiply-accumulates of a contraction over these axes."""
@@ -184,22 +161,26 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = trace
         self.rules = rules
+        self._met: dict[Any, tuple[Operator, Rule | None]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        call = Call(self.trace, func, args, kwargs or {}, None)
+        if func not in self._met:
+            self._met[func] = Operator.of(func), self.rules(func)
+        operator, rule = self._met[func]
+        call = Call(self.trace, operator.name, func, args, kwargs or {})
         out = call.out = self.compute(call)
         if func.namespace == "prim":  # Python asks where a tensor lies
             return out
-        if (rule := self.rules(func)) is None:
+        if rule is None:
             self.trace.unknown.add(call.name)
             call.give_unknown(f"operator {call.name} has no rule")
         else:
             rule(call)
         for origin in filter(None, map(call.origin, call.inputs())):
             self.trace.readers.setdefault(origin.name, set()).add(call.name)
-        self.trace.flow.add(func, args, call.inputs(), call.outputs())
+        self.trace.flow.add(operator, args, call.inputs(), call.outputs())
         return out
 
     def compute(self, call: Call) -> Any:
@@ -210,7 +191,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and buffer once, by its first name; buffers that are not saved included."""
     seen: set[int] = set()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield name, tensor
@@ -247,7 +228,7 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     for name, tensor in state(model):
         trace.labels[tensor] = Label(tuple((Node(n),) for n in tensor.shape), fixed=True)
         trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
-        trace.flow.stored[name] = trace.flow.value(tensor)
+        trace.flow.store(name, tensor)
     with trace.flow.watching(model, lambda tensor: trace.label(tensor).axes):
         outputs = follow(Tracer(trace, rules), model, inputs)
         trace.flow.results = frozenset(map(trace.flow.value, outputs))

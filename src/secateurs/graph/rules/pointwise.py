@@ -7,12 +7,14 @@ operand is known to be zero and arbitrary values elsewhere.
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, unify
+from secateurs.graph.labels import Label
 from secateurs.graph.trace import Call, Rule
 
 SAMPLES = (-1.7, 0.4, 2.3)
@@ -21,35 +23,41 @@ SAMPLES = (-1.7, 0.4, 2.3)
 def pointwise(call: Call) -> None:
     """Unify the operands position by position."""
     operands, out = call.inputs(), call.outputs()[0]
+    labels = [call.label(t) for t in operands]
     axes: list[Axis] = []
-    for i, size in enumerate(out.shape):
-        carried = [
-            call.axes(t)[i - out.dim()]
-            for t in operands
-            if t.dim() >= out.dim() - i and t.shape[i - out.dim()] == size and size != 1
-        ]
+    for i, size in enumerate(out.shape, -out.dim()):  # dims are aligned from the last
+        met = [label.axes[i] for t, label in zip(operands, labels, strict=True) if t.dim() >= -i and t.shape[i] == size]
+        carried = met if size != 1 else []
         for other in carried[1:]:
             unify(carried[0], other, f"{call.name} meets it in two arrangements")
         axes.append(carried[0] if carried else ())
-    call.give(axes, _dirty(call, operands, axes), out)
+    call.give(axes, _dirty(call, labels), out)
 
 
-def _dirty(call: Call, operands: list[Tensor], axes: list[Axis]) -> set[Node]:
-    labels = [call.label(t) for t in operands]
+def _dirty(call: Call, labels: list[Label]) -> set[Node]:
     known = [(label.carried(), label.dirty_leaves()) for label in labels]
     dirty: set[Node] = set()
-    answers = call.trace.tried  # the same operator is met in every layer
-    form = (call.func, repr(tree_map(lambda x: x.dtype if isinstance(x, Tensor) else x, (call.args, call.kwargs))))
+    answers = call.trace.tried.setdefault(_form(call), {})  # the same operator is met in every layer
     for leaf in frozenset().union(*(carried for carried, _ in known)):
         zero = tuple(leaf in carried and leaf not in unclean for carried, unclean in known)
-        if (*form, zero) not in answers:
-            answers[*form, zero] = _stays_zero(call, zero)
-        stays = answers[*form, zero]
+        if zero not in answers:
+            answers[zero] = _stays_zero(call, zero)
+        stays = answers[zero]
         if stays is None:
             freeze((leaf,), f"{call.name} is undefined where its entries are zero")
         if not stays:
             dirty.add(leaf)
     return dirty
+
+
+def _form(call: Call) -> tuple[Any, ...]:
+    """What an operator call has in common with others that compute the same of each number."""
+    given = (*call.args, *call.kwargs.items())
+    return call.func, *(x.dtype if isinstance(x, Tensor) else repr(_types(x)) for x in given)
+
+
+def _types(x: Any) -> Any:
+    return tree_map(lambda x: x.dtype if isinstance(x, Tensor) else x, x) if isinstance(x, list | tuple) else x
 
 
 def _stays_zero(call: Call, zero: tuple[bool, ...]) -> bool | None:
