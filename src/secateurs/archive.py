@@ -209,10 +209,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Metadata)
         OSError: It cannot be written; ``errno`` is ENOSPC where the disk is full.
         SecateursError: A tensor is of a kind that safetensors does not hold.
     """
+    write_plain(path, tensors, {name: json.dumps(value) for name, value in metadata.items()})
+
+
+def write_plain(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """``write_tensors`` with the metadata as they are, for files that other programs read."""
     path.touch()
     mode = path.stat().st_mode
     try:
-        save_file(_unshared(tensors), path, metadata={name: json.dumps(value) for name, value in metadata.items()})
+        save_file(_unshared(tensors), path, metadata=dict(metadata))
     except SafetensorError as error:  # it says what the operating system said in words, without an errno
         text = str(error)
         raise OSError(ENOSPC if "os error 28" in text or "No space left" in text else 0, text, str(path)) from error

@@ -1,0 +1,6 @@
+"""Networks on disk that need not fit in memory: read a block at a time, written a block at a time."""
+
+from secateurs.checkpoint.checkpoint import Checkpoint
+from secateurs.checkpoint.writer import Writer
+
+__all__ = ["Checkpoint", "Writer"]

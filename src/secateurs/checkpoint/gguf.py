@@ -1,0 +1,160 @@
+"""GGUF files read one tensor at a time: dequantised by the package gguf, named and laid out as transformers does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secateurs.checkpoint.shards import sample
+from secateurs.types import SecateursError
+
+
+@dataclass(frozen=True, eq=False)
+class Gguf:
+    """The tensors of one GGUF file.
+
+    Args:
+        file: Which.
+        reader: The package's reader of it.
+        architecture: As the file names it.
+    """
+
+    file: Path
+    reader: Any
+    architecture: str
+
+    @classmethod
+    def of(cls, file: Path) -> Gguf:
+        """Read the header of a file.
+
+        Raises:
+            SecateursError: It cannot be read, is cut short, is one of several parts, or the package is not installed.
+        """
+        reader_class, _ = _package()
+        try:
+            reader = reader_class(file)
+            architecture = str(reader.get_field("general.architecture").contents())
+        except OSError as error:
+            raise SecateursError(f"{file} cannot be read: {error.strerror or error}") from error
+        except Exception as error:
+            raise SecateursError(f"{file} is no GGUF file, or is cut short ({error})") from error
+        if reader.get_field("split.count") is not None and reader.get_field("split.count").contents() > 1:
+            raise SecateursError(f"{file} is one part of several: join them with llama-gguf-split --merge first")
+        for tensor in reader.tensors:
+            if tensor.data_offset + tensor.n_bytes > file.stat().st_size:
+                raise SecateursError(f"{file} is cut short: tensor {tensor.name} is not whole")
+        return cls(file, reader, architecture)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.file,)
+
+    def config(self) -> Any:
+        """The config that transformers makes of what the file says about its network.
+
+        Raises:
+            SecateursError: transformers does not read this architecture from GGUF.
+        """
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.file.parent, gguf_file=self.file.name, local_files_only=True)
+        except (ValueError, KeyError, NotImplementedError) as error:
+            raise SecateursError(
+                f"{self.file}: transformers does not read {self.architecture} from GGUF: {error}"
+            ) from error
+
+    def makers(self, model: Any) -> dict[str, Callable[[], dict[str, Tensor]]]:
+        """Name in the network -> what reads it.
+
+        Args:
+            model: The network of ``config()``, on any device.
+
+        Raises:
+            SecateursError: transformers has no names for this architecture.
+        """
+        from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+        processor: Any = TENSOR_PROCESSORS.get(self.architecture, TensorProcessor)  # each changes tensors in its way
+        processor = processor(config=model.config.to_dict())
+        try:
+            names: dict[str, str] = get_gguf_hf_weights_map(model, processor)
+        except NotImplementedError as error:
+            raise SecateursError(f"{self.file}: {error}") from error
+        sources: dict[str, list[Any]] = {}
+        for tensor in self.reader.tensors:
+            target = names.get(tensor.name) or names.get(tensor.name.removesuffix(".weight"))
+            if target is not None:
+                sources.setdefault(target, []).append(tensor)
+        return {target: _Maker(self, processor, names, target, tuple(found)) for target, found in sources.items()}
+
+    def dequantised(self, tensor: Any) -> np.ndarray[Any, Any]:
+        """One tensor as float32, without leaving the file mapped into memory.
+
+        Raises:
+            SecateursError: It is cut short, or of a type that the package does not dequantise.
+        """
+        _, dequantise = _package()
+        with _told(f"{self.file}: tensor {tensor.name} cannot be read as {tensor.tensor_type.name}"):
+            shape, dtype = tensor.data.shape, tensor.data.dtype
+            raw = np.fromfile(self.file, dtype, tensor.data.size, offset=tensor.data_offset).reshape(shape)
+            values: np.ndarray[Any, Any] = dequantise(raw, tensor.tensor_type)
+        return values
+
+    def digest(self) -> str:
+        """Tells files apart: by every name, type and shape, and 64 bytes from the middle of every tensor."""
+        told = hashlib.sha256()
+        for tensor in self.reader.tensors:
+            told.update(f"{tensor.name} {tensor.tensor_type.name} {tuple(tensor.shape)}\n".encode())
+            told.update(sample(self.file, int(tensor.data_offset), int(tensor.data_offset + tensor.n_bytes)))
+        return told.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Reads one tensor of the network, from one tensor of the file or from several (experts in one)."""
+
+    source: Gguf
+    processor: Any
+    names: Mapping[str, str]
+    target: str
+    tensors: tuple[Any, ...] = field(default=())
+
+    def __call__(self) -> dict[str, Tensor]:
+        parsed: dict[str, dict[str, Tensor]] = {"tensors": {}}
+        out: Tensor | None = None
+        for tensor in self.tensors:
+            weights = self.source.dequantised(tensor)
+            done = self.processor.process(
+                weights=weights, name=tensor.name, tensor_key_mapping=self.names, parsed_parameters=parsed
+            )
+            if done.name is not None:
+                out = torch.tensor(done.weights)  # a copy, in memory of torch: results are the same bits
+        if out is None:  # the processor put it together itself
+            (out,) = parsed["tensors"].values()
+        return {self.target: out}
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise SecateursError(f"{what}: {error}") from error
+
+
+def _package() -> tuple[Any, Any]:
+    try:
+        from gguf import GGUFReader, dequantize
+    except ImportError as error:
+        raise SecateursError("GGUF files are read by the package gguf: pip install 'secateurs[gguf]'") from error
+    return GGUFReader, dequantize
