@@ -131,7 +131,7 @@ class Shards:
         try:
             with stored.file.open("rb") as file:
                 file.seek(stored.start)
-                n_read = file.readinto(memoryview(raw.numpy()))
+                n_read = file.readinto(raw.numpy().data)
         except OSError as error:
             raise SecateursError(f"{stored.file}: tensor {name} cannot be read: {error}") from error
         if n_read != raw.numel():
