@@ -22,12 +22,13 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "blocks", "moments", "program", "units", "vocabulary"},
-    {"repair"},
+    {"names", "attention", "blocks", "moments", "program", "shelf", "units", "vocabulary"},
+    {"repair", "sequential"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "select", "measures"},
     {"archive", "evidence", "surgery"},
     {"recipe", "checkpoint"},
-    {"prune"},
+    {"settling"},
+    {"prune", "stream"},
     {"search", "deploy", "tasks", "report"},
     {"job", "testing"},
     {"cli"},
@@ -329,7 +330,7 @@ def test_recipe_with_the_part_round_trips_through_yaml(module: Module) -> None:
     from secateurs.recipe import Recipe
 
     axis, name = AXIS[module.room], module.parts[-1]
-    spec = {"structure": ["channel"], "criterion": "magnitude"}
+    spec = {"structure": ["channel"], "criterion": "magnitude", "sequential": axis == "solver"}
     recipe = Recipe.from_dict(spec | {axis: [name] if axis == "structure" else name})
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
 

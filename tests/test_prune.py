@@ -151,10 +151,20 @@ def test_a_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
         prune(example_model(), example_task(), recipe(), sparsity)
 
 
-def test_a_solver_is_refused_where_all_layers_are_decided_together() -> None:
-    solved = replace(recipe(NM()), solver=Sparsegpt())
-    with pytest.raises(SecateursError, match="recipe: solver sparsegpt decides layer by layer"):
-        prune(example_model(), example_task(), replace(solved, allocation=Uniform()), 0.5)
+@pytest.mark.parametrize("solver", [None, Sparsegpt()])
+def test_weights_settled_one_after_the_other_stay_dropped_over_rounds(solver: Sparsegpt | None) -> None:
+    model, task = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 4)), example_task()
+    one_by_one = Recipe(
+        (Weight(per="row"),), Wanda(), Uniform(), Iterative(2), FineTune(epochs=0.1), sequential=True, solver=solver
+    )
+    first, last = rounds(model, task, one_by_one, 0.5)
+    for name, group in ((g.members[0].tensor, g) for g in last.groups):
+        kept = last.plan.keep[group.name]
+        assert not (kept & ~first.plan.keep[group.name]).any()
+        assert set(kept.reshape(-1, group.block).sum(1).tolist()) == {group.block // 2}
+        assert not last.model.get_parameter(name).flatten()[~kept].any()
+    moved = last.model.get_parameter("1.weight") - model.get_parameter("1.weight")
+    assert bool(moved.flatten()[last.plan.keep["1.weight"]].any())
 
 
 def test_a_result_is_not_touched_by_the_rounds_after_it() -> None:

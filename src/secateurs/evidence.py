@@ -39,25 +39,18 @@ def facts(
         SecateursError: There is no train split, it is empty, or the loss of a batch is not finite; influence is asked
             of what is no block.
     """
-    with _undisturbed(model) if needs - {"weight"} else nullcontext():
+    with undisturbed(model) if needs - {"weight"} else nullcontext():
         found = _observed(model, task, needs, batches, groups)
         if "loss_increase" in needs:
             found = replace(found, loss_increase=_increases(model, task, batches, groups))
         if "gradient" not in needs:
             yield found
             return
-        for number, batch in _calibration(task, batches, "gradients"):
+        for number, batch in calibration(task, batches, "gradients"):
             yield replace(found, gradient=_gradients(model, task, batch, number))
 
 
-def scores(
-    model: nn.Module,
-    groups: Sequence[Group],
-    criterion: Criterion,
-    task: Task,
-    batches: int,
-    found: Iterable[Facts] | None = None,
-) -> Scores:
+def scores(model: nn.Module, groups: Sequence[Group], criterion: Criterion, task: Task, batches: int) -> Scores:
     """Score every unit of every group: the mean of the criterion over the facts.
 
     Args:
@@ -66,7 +59,6 @@ def scores(
         criterion: What a unit is worth.
         task: Calibration data and loss.
         batches: Batches of the train split used.
-        found: The facts, where they were collected elsewhere; of the model itself otherwise.
 
     Returns:
         Group name -> ``(n_units,)`` float scores on the CPU, higher = keep.
@@ -75,11 +67,16 @@ def scores(
         SecateursError: As ``facts``; a weight is not finite; a group has no member to look at; the criterion gives
             scores of the wrong shape, or some that are not a number.
     """
+    return scored(model, groups, criterion, facts(model, task, criterion.needs, batches, groups))
+
+
+def scored(model: nn.Module, groups: Sequence[Group], criterion: Criterion, found: Iterable[Facts]) -> Scores:
+    """``scores``, of facts that are at hand."""
     tensors = _tensors(model)
     _check_finite(groups, tensors)
     totals: dict[str, Tensor] = {}
     n = 0
-    for n, each in enumerate(facts(model, task, criterion.needs, batches, groups) if found is None else found, 1):
+    for n, each in enumerate(found, start=1):
         for group in groups:
             with torch.no_grad():
                 score = _score(group, criterion, tensors, each)
@@ -144,7 +141,7 @@ def _rows(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
 # ------------------------------------------------------------------------------------------------------- passes
 
 
-def _calibration(task: Task, batches: int, what: str) -> Iterator[tuple[int, Batch]]:
+def calibration(task: Task, batches: int, what: str) -> Iterator[tuple[int, Batch]]:
     """The first batches of the train split, numbered from 1; says how far it is once a second."""
     if "train" not in task.splits:
         raise SecateursError(f"task {task.name} has no split 'train' to calibrate on; it has {', '.join(task.splits)}")
@@ -159,7 +156,7 @@ def _calibration(task: Task, batches: int, what: str) -> Iterator[tuple[int, Bat
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Eval mode, every parameter open to gradients, no fused attention kernels; all put back at the end."""
     modes = {module: module.training for module in model.modules()}
     asked = {p: p.requires_grad for p in model.parameters() if p.is_floating_point()}
@@ -206,7 +203,7 @@ def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int
     with ExitStack() as open_:
         moments = Moments(model, *powers if norm or variance else ())
         changes = open_.enter_context(Influence(model, groups if influence else ()))
-        for number, batch in _calibration(task, batches, "activations"):
+        for number, batch in calibration(task, batches, "activations"):
             with torch.no_grad(), moments:
                 loss = task.loss(model, batch)
             _check_loss(loss, number)
@@ -224,7 +221,7 @@ def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int
 
 def _increases(model: nn.Module, task: Task, batches: int, groups: Sequence[Group]) -> dict[str, Tensor]:
     """The mean loss without a unit, less the mean loss, on the same batches; 0 for a unit that is gone already."""
-    same = list(_calibration(task, batches, "batches to take units away on"))
+    same = list(calibration(task, batches, "batches to take units away on"))
     tensors, told = _tensors(model), time.monotonic()
 
     def mean_loss() -> float:

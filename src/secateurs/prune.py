@@ -7,8 +7,9 @@ smaller one; its values are then placed back, so that pruning goes on from there
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,9 @@ from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.recipe import Recipe
-from secateurs.recipe.parts import name_of
 from secateurs.repair import Change, copied
-from secateurs.select import select
+from secateurs.select import select, without_dropped
+from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.types import Facts, Group, Inputs, Plan, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
@@ -87,14 +88,9 @@ def rounds(
         network: The trace of ``model``, where it is at hand.
 
     Raises:
-        SecateursError: The recipe does not fit the sparsity or the network, names a solver, or the forward pass fails.
+        SecateursError: The recipe does not fit the sparsity or the network, or the forward pass fails.
     """
     recipe.check(sparsity)
-    if recipe.solver:  # it takes its weights one after the other, each knowing what became of those before
-        name = name_of("solver", recipe.solver)
-        raise SecateursError(
-            f"recipe: solver {name} decides layer by layer, while here all layers are decided together; leave it out"
-        )
     if not has_values(model):
         raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)
@@ -108,15 +104,20 @@ def rounds(
     small = start.model if start else model
     for number, step in enumerate(steps, start=1):
         logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
-        found = None
-        if differs(network, groups, plan):  # the masked network takes statistics over zeros, the small one does not
-            facts = evidence.facts(small, task, recipe.criterion.needs, recipe.calibration_batches, groups)
-            found = (_dense(each, small, current, surgery.positions(current, groups, plan)) for each in facts)
-        scores = evidence.scores(current, groups, recipe.criterion, task, recipe.calibration_batches, found)
-        scores = _without_dropped(scores, plan)
+        needs, apart = recipe.criterion.needs, differs(network, groups, plan)
+        facts = evidence.facts(small if apart else current, task, needs, recipe.calibration_batches, groups)
+        if apart:  # the masked network takes statistics over zeros, the small one does not
+            kept = surgery.positions(current, groups, plan)
+            facts = (_dense(each, small, current, kept) for each in facts)
+        scores = Later(partial(_scores, current, groups, recipe, facts, plan))
         counts = recipe.allocation(groups, scores, step, price)
-        plan = plan & select(groups, scores, counts)
-        surgery.mask_(current, groups, plan)
+        if recipe.sequential:
+            weights = {weight.name: weight for weight in network.weights}
+            settling = Settling(current, weights, single_weights(groups), counts, recipe, plan)
+            plan = plan & settle_network_(settling, task)
+        else:
+            plan = plan & select(groups, scores, counts)
+            surgery.mask_(current, groups, plan)
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
@@ -187,9 +188,7 @@ def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: surgery.Posit
     )
 
 
-def _without_dropped(scores: Scores, plan: Plan) -> dict[str, Tensor]:
-    """What was dropped before ranks below everything."""
-    return {
-        name: torch.where(plan.keep[name], score, -torch.inf) if name in plan.keep else score
-        for name, score in scores.items()
-    }
+def _scores(model: nn.Module, groups: Sequence[Group], recipe: Recipe, facts: Iterable[Facts], plan: Plan) -> Scores:
+    """Every group's; what was dropped before ranks below everything."""
+    scores = evidence.scored(model, groups, recipe.criterion, facts)
+    return {name: without_dropped(score, plan.keep.get(name)) for name, score in scores.items()}

@@ -53,3 +53,8 @@ def _best(blocks: Tensor, count: int) -> Tensor:
     above, level = blocks > worst_kept, blocks == worst_kept
     room = count - above.sum(dim=1, keepdim=True)
     return (above | (level & (level.cumsum(dim=1) <= room))).flatten()
+
+
+def without_dropped(scores: Tensor, keep: Tensor | None) -> Tensor:
+    """Scores of a group in which what was dropped before ranks below everything."""
+    return scores if keep is None else torch.where(keep, scores, -torch.inf)

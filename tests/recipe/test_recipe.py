@@ -79,7 +79,9 @@ def test_a_solver_is_optional() -> None:
     spec = {"structure": ["weight"], "criterion": "wanda"}
     assert Recipe.from_dict(spec).solver is None
     assert Recipe.from_dict(spec).to_dict()["solver"] is None
-    solved = Recipe.from_dict(spec | {"solver": {"sparsegpt": {"columns": 64}}})
+    with pytest.raises(SecateursError, match="add sequential: true"):
+        Recipe.from_dict(spec | {"solver": "sparsegpt"})
+    solved = Recipe.from_dict(spec | {"solver": {"sparsegpt": {"columns": 64}}, "sequential": True})
     assert solved.solver == Sparsegpt(columns=64)
     assert Recipe.from_yaml(solved.to_yaml()) == solved
 

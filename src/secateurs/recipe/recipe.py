@@ -36,11 +36,13 @@ class Recipe:
         calibration_batches: Batches of the train split that the criterion may look at, each round.
         rewrite: Whether a network whose Python code refuses smaller sizes may come back as its operators (a
             ``Program``), so that more of it can go.
-        solver: Who chooses and updates the weights of a network that is walked layer by layer; None: the scores choose,
-            and what stays keeps its value.
+        sequential: Whether single weights are settled one after the other, in one pass in which each meets what the
+            settled ones before it give; if not, all are decided together on what the whole network gives.
+        solver: Who chooses and updates the entries of a weight, where that is sequential; None: the scores choose, and
+            what stays keeps its value.
 
     Raises:
-        SecateursError: No structure, or fewer than one calibration batch.
+        SecateursError: No structure, fewer than one calibration batch, or a solver that is not to work sequentially.
     """
 
     structure: tuple[Structure, ...]
@@ -50,6 +52,7 @@ class Recipe:
     recovery: Recovery = field(default_factory=Nothing)
     calibration_batches: int = 16
     rewrite: bool = False
+    sequential: bool = False
     solver: Solver | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Recipe:
             raise SecateursError("recipe: structure names nothing; give at least one, e.g. structure: [channel]")
         if self.calibration_batches < 1:
             raise SecateursError(f"recipe: calibration_batches must be at least 1, got {self.calibration_batches}")
+        if self.solver is not None and not self.sequential:
+            raise SecateursError("recipe: a solver settles one weight after the other; add sequential: true")
 
     def check(self, sparsity: float) -> None:
         """Refuse a sparsity that these parts cannot give, before any work is done.
@@ -96,8 +101,9 @@ class Recipe:
         values["structure"] = tuple(part("structure", structure) for structure in structures)
         if "calibration_batches" in spec:
             values["calibration_batches"] = fit("recipe", "calibration_batches", spec["calibration_batches"], int)
-        if "rewrite" in spec:
-            values["rewrite"] = fit("recipe", "rewrite", spec["rewrite"], bool)
+        for switch in ("rewrite", "sequential"):
+            if switch in spec:
+                values[switch] = fit("recipe", switch, spec[switch], bool)
         if spec.get("solver") is not None:
             values["solver"] = part("solver", spec["solver"])
         return cls(**values)
@@ -109,6 +115,7 @@ class Recipe:
             **{axis: describe(axis, getattr(self, axis)) for axis in _SINGLE},
             "calibration_batches": self.calibration_batches,
             "rewrite": self.rewrite,
+            "sequential": self.sequential,
             "solver": None if self.solver is None else describe("solver", self.solver),
         }
 

@@ -1,0 +1,130 @@
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from secateurs.allocations.uniform import Uniform
+from secateurs.criteria.wanda import Wanda
+from secateurs.graph import trace
+from secateurs.recipe import Recipe
+from secateurs.sequential import Multiplied
+from secateurs.settling import Later, Settling, holders, settle_network_, single_weights
+from secateurs.solvers.sparsegpt import Sparsegpt
+from secateurs.structures.channel import Channel
+from secateurs.structures.n_m import NM
+from secateurs.structures.weight import Weight
+from secateurs.testing import example_model, example_task
+from secateurs.types import Plan, Price, SecateursError
+
+
+def settling(network: nn.Module, inputs: tuple[Any, ...], recipe: Recipe, plan: Plan | None = None) -> Settling:
+    traced = trace(network, inputs)
+    groups = [group for structure in recipe.structure for group in structure(traced)]
+    counts = recipe.allocation(groups, {}, 0.5, Price.linear(groups, {group.name: 1.0 for group in groups}))
+    weights = {weight.name: weight for weight in traced.weights}
+    return Settling(network, weights, single_weights(groups), counts, recipe, plan or Plan({}))
+
+
+def multiplied(x: torch.Tensor, gram: bool = False) -> Multiplied:
+    seen = Multiplied(gram)
+    seen.add(x)
+    return seen
+
+
+def one_layer() -> tuple[nn.Module, tuple[Any, ...]]:
+    network = nn.Sequential(nn.Linear(4, 2, bias=False), nn.Tanh(), nn.Linear(2, 2))
+    with torch.no_grad():
+        network.get_parameter("0.weight").copy_(torch.tensor([[1.0, -2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]]))
+    return network, (torch.randn(3, 4),)
+
+
+def test_wanda_by_hand() -> None:
+    network, inputs = one_layer()
+    settle = settling(network, inputs, Recipe((Weight(per="row"),), Wanda(), Uniform(), sequential=True))
+    kept = settle("0.weight", multiplied(torch.tensor([[10.0, 1.0, 1.0, 1.0]])))
+    assert kept.tolist() == [True, False, False, True, True, True, False, False]
+    assert network.get_parameter("0.weight").tolist() == [[1, 0, 0, 4], [4, 3, 0, 0]]
+
+
+def test_what_was_dropped_does_not_come_back() -> None:
+    network, inputs = one_layer()
+    gone = torch.tensor([True] * 3 + [False] + [True] * 4)
+    recipe = Recipe((NM(),), Wanda(), Uniform(), sequential=True)
+    kept = settling(network, inputs, recipe, Plan({"0.weight": gone}))("0.weight", multiplied(torch.ones(1, 4)))
+    assert kept.tolist() == [False, True, True, False, True, True, False, False]
+
+
+@pytest.mark.parametrize("solver", [None, Sparsegpt()])
+def test_activations_that_are_not_finite_are_told_with_the_weights_name(solver: Sparsegpt | None) -> None:
+    network, inputs = one_layer()
+    settle = settling(network, inputs, Recipe((NM(),), Wanda(), Uniform(), sequential=True, solver=solver))
+    with pytest.raises(SecateursError, match=r"0\.weight meets NaN or infinite activations"):
+        settle("0.weight", multiplied(torch.tensor([[1.0, float("nan"), 1.0, 1.0]]), gram=solver is not None))
+
+
+def test_too_few_tokens_for_a_gram_matrix_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    network, inputs = one_layer()
+    settle = settling(network, inputs, Recipe((NM(),), Wanda(), Uniform(), sequential=True, solver=Sparsegpt()))
+    settle("0.weight", multiplied(torch.randn(3, 4), gram=True))
+    with caplog.at_level(logging.WARNING):
+        settle.warn()
+    assert "fewer tokens than they have input features (0.weight" in caplog.text
+
+
+def test_a_transposed_weight_is_solved_in_its_own_layout() -> None:
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    torch.manual_seed(0)
+    linear, x = nn.Linear(8, 4, bias=False), torch.randn(40, 8)
+    turned = conv1d(4, 8)
+    turned.weight.data = linear.weight.data.T.contiguous()
+    solved = []
+    for layer in (linear, turned):
+        network = nn.Sequential(layer, nn.Tanh(), nn.Linear(4, 2))
+        recipe = Recipe((NM(keep=("2.*",)),), Wanda(), Uniform(), sequential=True, solver=Sparsegpt())
+        settling(network, (x,), recipe)("0.weight", multiplied(x, gram=True))
+        solved.append(layer.weight.detach())
+    torch.testing.assert_close(solved[0], solved[1].T)
+    assert (solved[0] == 0).sum() == 16
+
+
+def test_a_network_in_memory() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 4))
+    recipe = Recipe((Weight(per="row"),), Wanda(), Uniform(), sequential=True, calibration_batches=2)
+    plan = settle_network_(settling(network, example_task().example_inputs, recipe), example_task())  # type: ignore[arg-type]
+    weight = network.get_parameter("1.weight")
+    assert set((weight != 0).sum(dim=1).tolist()) == {32}
+    assert torch.equal(weight != 0, plan.keep["1.weight"].view_as(weight))
+
+
+def test_convolutions_are_refused_by_name() -> None:
+    recipe = Recipe((Weight(),), Wanda(), Uniform(), sequential=True)
+    with pytest.raises(SecateursError, match="leave out `sequential`"):
+        settle_network_(settling(example_model(), example_task().example_inputs, recipe), example_task())  # type: ignore[arg-type]
+
+
+def test_units_that_reach_through_several_tensors_are_refused() -> None:
+    groups = Channel()(trace(example_model(), example_task().example_inputs))
+    with pytest.raises(SecateursError, match="only single weights can be settled"):
+        single_weights(groups)
+
+
+def test_two_groups_of_one_weight_are_refused() -> None:
+    network, inputs = one_layer()
+    traced = trace(network, inputs)
+    with pytest.raises(SecateursError, match=r"two structures claim 0\.weight"):
+        single_weights([*Weight()(traced), *NM()(traced)])
+
+
+def test_later_scores_are_made_once_when_looked_at() -> None:
+    made = []
+    scores = Later(lambda: made.append(1) or {"a": torch.ones(2)})  # type: ignore[func-returns-value]
+    assert not made
+    assert list(scores) == ["a"] and len(scores) == 1 and scores["a"].tolist() == [1, 1]
+    assert made == [1]
+
+
+def test_holders() -> None:
+    network, _ = one_layer()
+    assert holders(network, ["2.weight"]) == {"2.weight": (network[2], network[2].weight)}  # type: ignore[index]
