@@ -21,7 +21,8 @@ from secateurs.deploy import Build, Function, Transformers, save
 from secateurs.graph import Graph
 from secateurs.graph.statistics import differs, reference
 from secateurs.measures.parameters import Parameters
-from secateurs.prune import Pruned
+from secateurs.prune import Pruned, traced
+from secateurs.report.reasons import explained
 from secateurs.types import SecateursError
 
 RECIPE: dict[str, Any] = {"structure": ["channel", "neuron", "head"], "criterion": "magnitude", "allocation": "uniform"}
@@ -48,13 +49,16 @@ def ours(name: str, ratio: float, directory: Path, tell: Tell) -> None:
     tell(seconds=time.process_time() - start, removed=removed(dense, pruned.model), stays=[*stays.lines])
     recipe = RECIPE
     before, after = _heads(network, _sizes(pruned, network))
-    if before == after and any("heads" in line and "`rewrite: true`" in line for line in stays.lines):  # as it says
+    told = [line for line in stays.lines if "heads" in line] + [*map(explained, _frozen(network, HEADS))]
+    if before == after and any("`rewrite: true`" in line for line in told):  # as it says
         start = time.process_time()
         try:
-            pruned = prune(dense, _task(inputs), Recipe.from_dict(REWRITING), ratio)
+            there = traced(dense, inputs, Recipe.from_dict(REWRITING))
+            pruned = prune(dense, _task(inputs), Recipe.from_dict(REWRITING), ratio, network=there)
         except SecateursError as error:
             tell(rewritten=str(error))
         else:
+            network = there
             recipe = REWRITING
             tell(rewritten=True, removed=removed(dense, pruned.model))
         tell(rewrite_seconds=time.process_time() - start)

@@ -22,7 +22,7 @@ from secateurs.graph.numbering import renumbered
 from secateurs.graph.precision import Pass
 from secateurs.graph.resize import rewritten
 from secateurs.graph.rewrite import RewriteError
-from secateurs.graph.statistics import passing
+from secateurs.graph.statistics import passing, staying
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.repair import Change, Repair, apply_repairs_, copied, skip_
@@ -166,7 +166,7 @@ def shrink(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph
         expected = run(masked, example_inputs)
         _cut_(masked, cut.kept)
         try:
-            return Shrunk(rewritten(network, cut.sizes, masked, example_inputs, expected), ())
+            return Shrunk(rewritten(network, cut.sizes, staying(groups, plan), masked, example_inputs, expected), ())
         except RewriteError as error:
             raise UnprovenError(f"{refusal}; and {error}") from error
 

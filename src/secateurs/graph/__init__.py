@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import nn
 
 from secateurs.graph import naming
 from secateurs.graph.network import Graph, Sum
-from secateurs.graph.rewrite import record
+from secateurs.graph.rewrite import freed, record
 from secateurs.graph.rules import rule_for
 from secateurs.graph.trace import Trace, run
 from secateurs.graph.weightless import UnknownValueError, weightless
@@ -50,6 +48,8 @@ def _run(found: Trace, model: nn.Module, example_inputs: Inputs) -> None:
 def recorded(graph: Graph, model: nn.Module, example_inputs: Inputs) -> Graph:
     """The same network with its operators written down: what Python refuses to shrink may then be rewritten.
 
+    A dim that is frozen as numbers are made for it in the forward pass is free where the operators let them be picked.
+
     Args:
         graph: The trace of ``model``.
         model: Left as it is.
@@ -58,4 +58,4 @@ def recorded(graph: Graph, model: nn.Module, example_inputs: Inputs) -> Graph:
     Raises:
         RewriteError: The network cannot be written down.
     """
-    return replace(graph, recording=record(model, example_inputs))
+    return freed(graph, record(model, example_inputs))

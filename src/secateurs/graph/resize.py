@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -18,40 +18,67 @@ from secateurs.graph.rewrite import Recording, RewriteError
 from secateurs.program import Program
 from secateurs.types import Inputs
 
+Stays = Mapping[tuple[str, ...], Tensor]
+"""Dims, outermost first -> which positions of their product stay."""
 
-def rewritten(network: Graph, sizes: Sizes, holder: nn.Module, inputs: Inputs, expected: Sequence[Tensor]) -> Program:
+
+def rewritten(
+    network: Graph, sizes: Sizes, stays: Stays, holder: nn.Module, inputs: Inputs, expected: Sequence[Tensor]
+) -> Program:
     """The operators on shorter tensors, proven by a forward pass.
 
     Args:
         network: The trace of the dense network, with its recording.
         sizes: New sizes of the dims that shrank.
-        holder: A module with the shorter tensors.
+        stays: Their positions that stay.
+        holder: A module with the shorter tensors; the numbers of positions that are picked are added to it.
         inputs: For the proof.
         expected: What the masked network returns for them.
 
     Raises:
         RewriteError: The recording does not know one of the dims, an integer cannot follow, or the outputs differ.
     """
-    program = _resized(network.recording, network, sizes, holder)
+    program = _resized(network, sizes, stays, holder)
     problem = difference(program, inputs, expected)
     if problem:
         raise RewriteError(f"rewritten as its operators it {problem}")
     return program
 
 
-def _resized(recording: Recording | None, network: Graph, sizes: Sizes, holder: nn.Module) -> Program:
+def _resized(network: Graph, sizes: Sizes, stays: Stays, holder: nn.Module) -> Program:
+    recording = network.recording
     if recording is None:
         raise RewriteError("its operators were not written down")
     for name in sizes:
-        known = recording.network.carriers.get(name, ())
-        if {place for place in known if place[0] in network.tensors} != set(network.carriers[name]):
+        if not recording.knows(network, name):
             raise RewriteError(f"the operators know {name} otherwise")
     graph = copy.deepcopy(recording.program.graph)
     for old, node in zip(recording.program.graph.nodes, list(graph.nodes), strict=True):
+        for read in list(node.all_input_nodes):
+            axes = recording.picks.get(old.name, {}).get(read.name, ())
+            node.replace_input_with(read, _picked(recording.network, axes, stays, read, node, holder))
         rule = RULES.get(str(getattr(node.target, "overloadpacket", "")).removeprefix("aten."))
         if rule is not None:
             rule(_Step(node, old, recording, sizes))
     return recording.program.with_graph(graph, holder)
+
+
+def _picked(
+    network: Graph, axes: tuple[Factors, ...], stays: Stays, read: fx.Node, node: fx.Node, holder: nn.Module
+) -> fx.Node:
+    """What a step reads, at the positions that stay; their numbers are kept as a buffer."""
+    for dim, axis in enumerate(axes):
+        gone = torch.zeros(network.size(axis), dtype=torch.bool)
+        for dims, keep in stays.items():
+            unit = network.units(axis, dims)
+            gone |= (unit >= 0) & ~keep[unit]
+        if gone.any():
+            name = f"{node.name}_{read.name}_stays"
+            holder.register_buffer(name, (~gone).nonzero().flatten(), persistent=False)
+            with node.graph.inserting_before(node):
+                stay = node.graph.get_attr(name)
+                read = node.graph.call_function(torch.ops.aten.index_select.default, (read, dim, stay))
+    return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +92,8 @@ class _Step:
 
     def axes(self, position: int | None = None) -> tuple[Factors, ...]:
         """Of the first tensor that it makes, or of an argument."""
-        return self.made(self.old if position is None else self.old.args[position])[0]
+        node: Any = self.old if position is None else self.old.args[position]
+        return self.recording.picks.get(self.old.name, {}).get(node.name) or self.made(node)[0]
 
     def made(self, node: Any) -> tuple[tuple[Factors, ...], ...]:
         return self.recording.axes[node.name]

@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from secateurs.graph import naming
-from secateurs.graph.network import Factors, Graph
+from secateurs.graph.axes import Axis, freeze
+from secateurs.graph.constants import MADE, Constants
+from secateurs.graph.network import Factors, Graph, Sum
 from secateurs.graph.rules import rule_for
 from secateurs.graph.trace import Trace, run
-from secateurs.program import DEVICE, Input, Program, name_of
-from secateurs.types import Inputs, SecateursError
+from secateurs.program import DEVICE, Input, Program, name_of, slots
+from secateurs.types import Dim, Inputs, SecateursError
 
 CHECKS = ("aten._assert", "aten.sym_constrain")
 """Operators that only check."""
+
+SIZED = "sized by inputs"
+"""What is noted of a step that makes a tensor of a size which the inputs decide."""
 
 Axes = tuple[Factors, ...]
 
@@ -44,11 +48,19 @@ class Recording:
         program: Of the dense network.
         network: The dims of the program.
         axes: Step -> the axes of each tensor that it makes.
+        picks: Step -> those of the steps it reads whose positions can be picked, as no input and no parameter makes
+            them -> the axes that they have there.
     """
 
     program: Program
     network: Graph
     axes: Mapping[str, tuple[Axes, ...]]
+    picks: Mapping[str, Mapping[str, Axes]] = field(default_factory=dict)
+
+    def knows(self, network: Graph, dim: str) -> bool:
+        """Whether a dim of the network is carried by the same tensors here."""
+        known = self.network.carriers.get(dim, ())
+        return {place for place in known if place[0] in network.tensors} == set(network.carriers[dim])
 
 
 def record(model: nn.Module, example_inputs: Inputs) -> Recording:
@@ -66,33 +78,93 @@ def record(model: nn.Module, example_inputs: Inputs) -> Recording:
     """
     inputs = _bound(model, example_inputs)
     program = _program(model, inputs)
+    lifted = {name for name, _, _ in slots(program)} - {name for name, _, _ in slots(model)}
     made: dict[str, Any] = {}
+    picked: dict[str, dict[str, tuple[Axis, ...]]] = {}
+    found = Trace(constants=Constants(pickable=True))
 
     class Seeing(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
-            made[n.name] = super().run_node(n)
-            return made[n.name]
+            found.constants.sized = SIZED in n.meta
+            out = made[n.name] = super().run_node(n)
+            if n.op == "get_attr" and n.target in lifted:
+                found.constants.differ[out] = True
+            picked[n.name] = _picked(found.constants, n, made)
+            return out
 
     def seen(self: Program, *args: Any) -> Any:
         return Seeing(self, garbage_collect_values=False, graph=self.graph).run(*args, enable_io_processing=False)
 
     plain, program.run = program.run, seen
-    found = Trace()
     try:
         run(found, program, inputs, rule_for)
     finally:
         program.run = plain
     network = naming.build(program, found)
     names = naming.names_of(program, found)
+
+    def named(axes: Iterable[Axis]) -> Axes:
+        return tuple(naming.factors_of(axis, names) for axis in axes)
+
     axes = {
-        step: tuple(
-            tuple(naming.factors_of(axis, names) for axis in found.label(t).axes)
-            for t in pytree.tree_leaves(out)
-            if isinstance(t, Tensor)
-        )
+        step: tuple(named(found.label(t).axes) for t in pytree.tree_leaves(out) if isinstance(t, Tensor))
         for step, out in made.items()
     }
-    return Recording(program, network, axes)
+    picks = {step: {read: named(axes) for read, axes in reads.items()} for step, reads in picked.items() if reads}
+    return Recording(program, network, axes, picks)
+
+
+def freed(graph: Graph, recording: Recording) -> Graph:
+    """The network with its recording; dims for which numbers are made are free where the operators let them be picked.
+
+    Dims that are one in the operators are one here too, and have its name.
+    """
+    names: dict[str, str] = {}
+    dims: dict[str, Dim] = {}
+    for one in (dim for dim in recording.network.dims.values() if dim.frozen is None):
+        where = {place for place in recording.network.carriers[one.name] if place[0] in graph.tensors}
+        same = [it for it in graph.dims.values() if it.frozen == MADE and where.issuperset(graph.carriers[it.name])]
+        held = [place for it in same for place in graph.carriers[it.name]]
+        if same and where == {*held} and {it.size for it in same} == {one.size}:
+            carriers = tuple(carrier for it in same for carrier in it.carriers)
+            names |= {it.name: one.name for it in same}
+            dims[same[0].name] = replace(same[0], name=one.name, carriers=carriers, frozen=None, flagged=one.flagged)
+    kept = [dims.get(name, dim) for name, dim in graph.dims.items() if name in dims or name not in names]
+
+    def called(axes: tuple[Factors, ...]) -> tuple[Factors, ...]:
+        return tuple(_called(axis, names) for axis in axes)
+
+    return replace(
+        graph,
+        dims={dim.name: dim for dim in kept},
+        tensors={name: called(axes) for name, axes in graph.tensors.items()},
+        products=tuple(replace(product, axes=called(product.axes)) for product in graph.products),
+        recording=recording,
+    )
+
+
+def _called(axis: Factors, names: Mapping[str, str]) -> Factors:
+    return tuple(
+        Sum(tuple(_called(part, names) for part in factor.parts))
+        if isinstance(factor, Sum)
+        else names.get(factor, factor)
+        if isinstance(factor, str)
+        else factor
+        for factor in axis
+    )
+
+
+def _picked(constants: Constants, step: fx.Node, made: Mapping[str, Any]) -> dict[str, tuple[Axis, ...]]:
+    """The axes that tensors made from nothing had in a step; frozen where it does not read just them."""
+    found: dict[str, tuple[Axis, ...]] = {}
+    for tensor, axes in constants.uses:
+        read = next((node.name for node in step.all_input_nodes if made.get(node.name) is tensor), None)
+        if read is None or read in found:
+            freeze([node for axis in axes for node in axis], MADE)
+        else:
+            found[read] = axes
+    constants.uses.clear()
+    return found
 
 
 def _bound(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
@@ -166,7 +238,7 @@ def _exported(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
 
 
 def _free(tensor: Tensor, axes: Sequence[int]) -> dict[int, Any]:
-    return {axis: Dim.AUTO for axis in axes if tensor.dim()}
+    return {axis: torch.export.Dim.AUTO for axis in axes if tensor.dim()}
 
 
 def _plain(lifted: Any, given: Sequence[str], out_spec: Any) -> fx.Graph:
@@ -192,6 +264,8 @@ def _plain(lifted: Any, given: Sequence[str], out_spec: Any) -> fx.Graph:
             made[node] = graph.create_node(
                 "call_function", node.target, tuple(map(moved, node.args)), kwargs, node.name
             )
+            if any(not isinstance(n, int) for n in getattr(node.meta.get("val"), "shape", ())):
+                made[node].meta[SIZED] = True
         elif node.op != "call_function" and node.users:
             raise RewriteError(f"it holds a {node.op} of {node.target}")
     graph.eliminate_dead_code()

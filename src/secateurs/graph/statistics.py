@@ -50,14 +50,13 @@ def reference(
 def passing(network: Graph, groups: Sequence[Group], plan: Plan) -> Pass:
     """The forward pass of ``reference``."""
     scorers = {vocabulary.dim: vocabulary.outputs for vocabulary in network.vocabularies}
-    losing = [(group, plan.keep[group.name].cpu()) for group in _losing(groups, plan)]
-    keep = {group.dims: stay for group, stay in losing if group.dims[-1] not in scorers}
+    keep = {dims: stay for dims, stay in staying(groups, plan).items() if dims[-1] not in scorers}
     run = forward
     if any(network.dims[dim].flagged for dims in keep for dim in dims):
         run = partial(_corrected, network, keep)
     scored = {
-        module: ~group.members[0].mask(stay, [network.dims[dim].size])
-        for group, stay in losing
+        module: ~group.members[0].mask(plan.keep[group.name].cpu(), [network.dims[dim].size])
+        for group in _losing(groups, plan)
         for dim in group.dims
         for module in scorers.get(dim, ())
     }
@@ -87,6 +86,11 @@ def _unscored(gone: Mapping[str, Tensor], run: Pass, model: nn.Module, inputs: I
 def differs(network: Graph, groups: Sequence[Group], plan: Plan) -> bool:
     """Whether masked and shrunk differ under a plan: it drops something of a flagged dim."""
     return any(network.dims[dim].flagged for group in _losing(groups, plan) for dim in group.dims)
+
+
+def staying(groups: Iterable[Group], plan: Plan) -> dict[tuple[str, ...], Tensor]:
+    """The dims of each group that loses something -> which of its units stay."""
+    return {group.dims: plan.keep[group.name].cpu() for group in _losing(groups, plan)}
 
 
 def _losing(groups: Iterable[Group], plan: Plan) -> list[Group]:

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from secateurs.graph.axes import Axis, Node, freeze, size_of, tag
+from secateurs.graph.constants import MADE, Constants
 from secateurs.graph.flow import Flow, Operator
 from secateurs.graph.labels import Label, Labels
 from secateurs.graph.picks import Picks
@@ -60,6 +61,7 @@ class Trace:
     readers: dict[str, set[str]] = field(default_factory=dict)
     flow: Flow = field(default_factory=Flow)
     picks: Picks = field(default_factory=Picks)
+    constants: Constants = field(default_factory=Constants)
     tried: dict[tuple[Any, ...], dict[tuple[bool, ...], bool | None]] = field(default_factory=dict)
     claims: list[tuple[int, Axis, str, Callable[[Axis, str], None]]] = field(default_factory=list)
 
@@ -67,8 +69,8 @@ class Trace:
         """The label of a tensor; one never seen was made outside the network's own arithmetic."""
         found = self.labels.get(tensor)
         if found is None:
-            axes = tuple((Node(n, "its values are made in the forward pass"),) for n in tensor.shape)
-            found = self.labels[tensor] = Label(axes, fixed=True)
+            found = self.labels[tensor] = Label(tuple((Node(n, MADE),) for n in tensor.shape), fixed=True)
+            self.constants.differ[tensor] = True
         return found
 
 
@@ -256,10 +258,11 @@ def follow(tracer: Tracer, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ..
             tracer.trace.labels[x] = Label(tuple((Node(n, "an input of the model"),) for n in x.shape))
         return x
 
+    marked = tree_map(mark, inputs)
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide the whole layer
     try:
         with tracer:
-            return forward(model, tree_map(mark, inputs))
+            return forward(model, marked)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)

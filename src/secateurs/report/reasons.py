@@ -18,7 +18,11 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("its positions are picked by data", "numbers in the input or in a table say which position is read"),
     ("one of its positions is picked by number", "the code names a position, which must stay where it is"),
     ("its positions are counted", "the count enters the result"),
-    ("its values are made in the forward pass", "the code writes numbers of this size that no parameter follows"),
+    (
+        "its values are made in the forward pass",
+        "the code makes numbers of this size from an integer, and would make others were it smaller; a recipe with "
+        "`rewrite: true` may pick those that stay",
+    ),
     ("its positions are the parts of complex numbers", "a real and an imaginary part, which belong together"),
     ("its positions are (taken apart|told apart|stacked)", "each has a meaning of its own"),
     ("sequences are packed by their lengths", "how long each sequence is says where things lie"),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from secateurs.graph.rules import contraction, indexing, moving, pointwise, recurrent, reduction, shape
+from secateurs.graph.rules.making import apart
 from secateurs.graph.rules.picking import minded
 from secateurs.graph.trace import Rule
 
@@ -25,4 +26,4 @@ def rule_for(func: Any) -> Rule | None:
     rule = RULES.get(str(func.overloadpacket))
     if rule is None and torch.Tag.pointwise in func.tags:
         rule = pointwise.pointwise
-    return rule and minded(rule)
+    return rule and minded(apart(rule))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, leaves, size_of, tag, unify
+from secateurs.graph.constants import MADE
 from secateurs.graph.trace import Call, Rule
 from secateurs.graph.weightless import UnknownValueError
 
@@ -193,7 +194,7 @@ def _all(axes: Iterable[Axis]) -> list[Node]:
 def made(call: Call) -> None:
     """Values made in the forward pass: counting, random numbers, literals."""
     for out in call.outputs():
-        call.give([(Node(n, "its values are made in the forward pass"),) for n in out.shape], out=out)
+        call.give([(Node(n, MADE),) for n in out.shape], out=out)
 
 
 def drawn(call: Call) -> None:

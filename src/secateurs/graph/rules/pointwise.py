@@ -125,8 +125,10 @@ def glu(call: Call) -> None:
     call.give(axes, label.dirty)
 
 
+SAME = "clone detach detach_ alias _to_copy lift_fresh lift_fresh_copy contiguous dropout"
+
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {f"aten.{name}": same for name in ("clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "dropout")}
+    {f"aten.{name}": same for name in SAME.split()}
     | {
         f"aten.{name}": pointwise
         for name in (
