@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateurs.criteria.magnitude import Magnitude
+from secateurs.criteria.ria import Ria
 from secateurs.criteria.taylor import Taylor
 from secateurs.criteria.wanda import Wanda
 from secateurs.evidence import facts, scores
+from secateurs.graph import trace
+from secateurs.structures.weight import Weight
 from secateurs.types import Group, Member, Need, Reading, SecateursError, Task
 
 
@@ -336,6 +339,15 @@ def test_weights_that_are_not_finite() -> None:
         model.conv.weight[1, 0, 0, 0] = torch.nan
     with pytest.raises(SecateursError, match=r"conv\.weight holds NaN or infinite weights"):
         scores(model, [CHANNELS], Magnitude(), task_of([]), 1)
+
+
+def test_a_criterion_knows_the_matrix_that_single_weights_are_of() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(8, 3)
+    [group] = Weight()(trace(model, (x,)))
+    task = task_of([x])
+    size = model.get_parameter("0.weight").detach().abs()
+    expected = (size / size.sum(0) + size / size.sum(1, keepdim=True)) * x.norm(dim=0).sqrt()
+    torch.testing.assert_close(scores(model, [group], Ria(), task, 1)["0.weight"], expected.flatten())
 
 
 class Odd:

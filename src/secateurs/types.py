@@ -168,6 +168,7 @@ class Group:
         alike: Groups with the same word here, and blocks of one size, keep the same number in each; none where empty.
         residuals: Where units are layers: unit i is ``residuals[i]``, and dropping it is skipping it.
         least: Of a block at least this many are kept.
+        grid: Where units are single weights: sizes of the axes that they run over, outputs first.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Group:
     alike: str = ""
     residuals: tuple[Residual, ...] = ()
     least: int = 1
+    grid: tuple[int, ...] = ()
 
     @property
     def removable(self) -> bool:
@@ -249,6 +251,7 @@ class Rows:
             block.
         loss_increase: ``(n_units, 1)``; the mean loss without the unit, less the mean loss. The same for all members of
             a unit; None unless needed.
+        grid: Where units are single weights: sizes of the axes that they run over, outputs first.
     """
 
     weight: Tensor
@@ -257,6 +260,7 @@ class Rows:
     activation_variance: Tensor | None = None
     influence: Tensor | None = None
     loss_increase: Tensor | None = None
+    grid: tuple[int, ...] = ()
 
 
 Need = Literal["weight", "gradient", "activation_norm", "activation_variance", "influence", "loss_increase"]

@@ -35,6 +35,8 @@ def test_every_weight_that_multiplies_is_a_unit() -> None:
 def test_rows_are_consecutive_whichever_way_the_weight_lies() -> None:
     found = {g.name: g for g in Weight(per="row")(NETWORK)}
     assert {name: g.block for name, g in found.items()} == {"conv.weight": 9, "across": 8, "back.weight": 5}
+    grids = {"conv.weight": (8, 3, 3), "across": (5, 8), "back.weight": (6, 5)}
+    assert {name: g.grid for name, g in found.items()} == grids
     model = Net()
     for name, row in (
         ("conv.weight", model.conv.weight[5].flatten()),

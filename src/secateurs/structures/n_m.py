@@ -52,5 +52,6 @@ class NM:
                     "name it in keep"
                 )
             member = Member(weight.name, (*weight.outputs, *kernel, features))
-            found.append(Group(weight.name, prod(weight.shape), (member,), self.m))
+            grid = tuple(weight.shape[axis] for axis in member.dims)
+            found.append(Group(weight.name, prod(weight.shape), (member,), self.m, grid=grid))
         return tuple(found)

@@ -1,0 +1,57 @@
+"""A share for every group, such that together they cost what is asked for; in whole units, rounded up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from secateurs.types import Counts, Group, Price, SecateursError
+
+Share = Callable[[Group, float], float]
+"""Group, level in [0, 1] -> the fraction of it that goes: it rises with the level, from at most 0 to at least 1."""
+
+
+def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, share: Share) -> Counts:
+    """Find the level at which the shares, kept between 0 and what each group bears, cost the sparsity; counts of it.
+
+    Args:
+        name: Of the allocation, for what is refused.
+        groups: What can go; those alike must be given the same share.
+        sparsity: Fraction of the price of all units together, each paid for by itself.
+        price: What a unit costs.
+        share: What goes at a level.
+
+    Raises:
+        SecateursError: The sparsity is outside [0, 1), or more than the groups bear.
+    """
+    if not 0 <= sparsity < 1:
+        raise SecateursError(f"{name}: sparsity must be in [0, 1), got {sparsity}")
+    cost = {group.name: price.unit[group.name] * group.n_units for group in groups}
+    most = {group.name: 1 - _least(group) / group.block for group in groups}
+    wanted = sparsity * sum(cost.values())
+
+    def gone(level: float) -> dict[str, float]:
+        return {group.name: min(max(share(group, level), 0.0), most[group.name]) for group in groups}
+
+    def paid(level: float) -> float:
+        return sum(cost[group] * part for group, part in gone(level).items())
+
+    if paid(1.0) < wanted * (1 - 1e-9):
+        bears = paid(1.0) / sum(cost.values())
+        raise SecateursError(f"{name}: sparsity {sparsity:g} leaves a block without units; ask for at most {bears:.4g}")
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        level = (low + high) / 2
+        low, high = (level, high) if paid(level) < wanted else (low, level)
+    shares = gone(high if sparsity else 0.0)
+    return {group.name: _kept(group, shares[group.name]) for group in groups}
+
+
+def _least(group: Group) -> int:
+    """The fewest units of a block that may stay."""
+    return -(-group.least // group.multiple) * group.multiple
+
+
+def _kept(group: Group, share: float) -> int:
+    gone = math.ceil(share * group.block - 1e-9 * group.block)
+    return (group.block - gone) // group.multiple * group.multiple if gone > 0 else group.block
