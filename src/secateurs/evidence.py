@@ -135,7 +135,7 @@ def _rows(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
         cut(found.activation_variance, member.reads),
         column(found.influence),
         column(found.loss_increase),
-        group.grid,
+        group.grid or None,
     )
 
 

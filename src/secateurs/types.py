@@ -251,7 +251,7 @@ class Rows:
             block.
         loss_increase: ``(n_units, 1)``; the mean loss without the unit, less the mean loss. The same for all members of
             a unit; None unless needed.
-        grid: Where units are single weights: sizes of the axes that they run over, outputs first.
+        grid: Where units are single weights: sizes of the axes that they run over, outputs first; else None.
     """
 
     weight: Tensor
@@ -260,7 +260,7 @@ class Rows:
     activation_variance: Tensor | None = None
     influence: Tensor | None = None
     loss_increase: Tensor | None = None
-    grid: tuple[int, ...] = ()
+    grid: tuple[int, ...] | None = None
 
 
 Need = Literal["weight", "gradient", "activation_norm", "activation_variance", "influence", "loss_increase"]

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ def _rows(needs: frozenset[Need], widths: Sequence[int]) -> list[Rows]:
         weight, gradient = (torch.randn(_UNITS, width, generator=source) for _ in range(2))
         norm = torch.rand(_UNITS, width, generator=source) + 0.1
         weight[_DEAD] = 0
-        facts: dict[Need, Tensor] = {"gradient": gradient, "influence": influence, "loss_increase": increase}
+        facts: dict[Need, Any] = {"gradient": gradient, "influence": influence, "loss_increase": increase}
         facts |= {"activation_norm": norm, "activation_variance": norm.square()} if i != 1 else {}
         rows.append(Rows(weight, **{need: fact for need, fact in facts.items() if need in needs}))
     return rows
