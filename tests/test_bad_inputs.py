@@ -60,6 +60,16 @@ def no_final():
 
 def four_classes():
     return made(images(60, 4))
+
+def nan_buffer():
+    net = build()
+    net.register_buffer("scale", torch.tensor([1.0, float("nan")]))
+    return net
+
+def empty_batch():
+    good = task()
+    none = [(p[:0], y[:0]) for p, y in good.splits["select"]]
+    return replace(good, splits={**good.splits, "select": none})
 """
 RECIPE = "structure: [neuron]\ncriterion: magnitude\n"
 PRUNE = "prune net.py:build --task net.py:task --epsilon 0.1 --recipe recipe.yaml --output out"
@@ -136,6 +146,30 @@ def _cut_weights(directory: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:100])
 
 
+def _with_task(directory: Path) -> None:
+    """An artifact of a user's own task, as ``secateurs prune`` writes it."""
+    path = _artifact(directory) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "task_name": {"name": "net.py:task", "options": {}}}))
+
+
+def _text(path: Path) -> None:
+    path.write_text("these are no weights\n" * 20)
+
+
+def _latin(directory: Path) -> None:
+    _classifier(directory)
+    (directory / "latin.csv").write_bytes("text,label\nna\u00efve,1\ngood,0\n".encode("latin-1"))
+
+
+def _last(cell: str) -> Callable[[Path], None]:
+    def first(directory: Path) -> None:
+        _classifier(directory)
+        (directory / "x.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 4 + f"good,{cell}\n")
+
+    return first
+
+
 BERT = "prune bert --task text --epsilon 0.1 --text text --output out"
 BUILD = "--build net.py:build"
 CASES = {
@@ -201,6 +235,47 @@ CASES = {
     "not a shape": Bad("inspect net.py:build --shape 1x-2", "is not a shape"),
     "forward fails in inspect": Bad("inspect net.py:build --shape 1x1x5x5", "fails on the example inputs"),
     "no task": Bad("measure net.py:build", "give --task"),
+    "an artifact whose task is code": Bad(
+        "measure artifact",
+        "artifact was made for net.py:task, and code that a file names is not run by itself: allow it by "
+        "--task net.py:task --build ",
+        _with_task,
+    ),
+    "an artifact whose inputs are code's": Bad(
+        "inspect artifact", "allow it by --task net.py:task --build ", _with_task
+    ),
+    "an artifact whose code may run but for the task's": Bad(
+        f"measure artifact {BUILD}", "allow it by --task net.py:task", _with_task
+    ),
+    "an artifact without its manifest": Bad(
+        "measure artifact --task net.py:task",
+        "an artifact without its manifest.json",
+        lambda d: (_artifact(d) / "manifest.json").unlink(),
+    ),
+    "a directory that is not there": Bad(PRUNE.replace("net.py:build", "./mine/model"), "no directory './mine/model'"),
+    "a directory that is not in one that is": Bad(
+        PRUNE.replace("net.py:build", "models/mine"), "no directory 'models/mine'", lambda d: (d / "models").mkdir()
+    ),
+    "weights that are none": Bad(
+        f"{PRUNE} --weights weights.pt", "holds no weights that can be read: give", lambda d: _text(d / "weights.pt")
+    ),
+    "weights that are none, of the other format": Bad(
+        f"{PRUNE} --weights weights.safetensors",
+        "holds no weights that can be read: give",
+        lambda d: _text(d / "weights.safetensors"),
+    ),
+    "NaN in a buffer": Bad(PRUNE.replace(":build", ":nan_buffer"), "scale holds NaN"),
+    "an empty batch": Bad(
+        PRUNE.replace(":task", ":empty_batch"), "batch 1 of split 'select' of task 'sixty' holds no examples"
+    ),
+    "a table in another encoding": Bad(f"{BERT} --train texts.csv --eval latin.csv", "latin.csv is not UTF-8", _latin),
+    "a label that is no number at the end of a table": Bad(
+        f"{BERT} --train texts.csv --eval x.csv", "x.csv row 9: label 'x' is no label", _last("x")
+    ),
+    "a label that is missing at the end of a table": Bad(
+        f"{BERT} --train texts.csv --eval x.csv", "x.csv row 9 has nothing in column 'label'", _last("")
+    ),
+    "a sparsity out of reach": Bad(f"{PRUNE} --p 0.99", "p 0.99 is out of reach"),
 }
 
 

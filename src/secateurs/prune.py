@@ -24,7 +24,7 @@ from secateurs.recipe import Recipe
 from secateurs.repair import Change, copied
 from secateurs.select import select, without_dropped
 from secateurs.settling import Later, Settling, settle_network_, single_weights
-from secateurs.types import Facts, Group, Inputs, Plan, Scores, SecateursError, Structure, Task
+from secateurs.types import Facts, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
 
@@ -100,6 +100,7 @@ def rounds(
     if start:  # whoever trained the smaller network since then wants that kept
         surgery.scatter_(current, start.model, groups, plan)
     price = network.price(groups, recipe.allocation.currency)
+    check_reach(recipe, groups, sparsity, price)
     steps = recipe.schedule(sparsity, start.sparsity if start else 0.0)
     small = start.model if start else model
     for number, step in enumerate(steps, start=1):
@@ -124,6 +125,15 @@ def rounds(
         small = shrunk.model
         yield Pruned(shrunk.model, plan, shrunk.repairs, copied(current), groups, step)
         surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
+
+
+def check_reach(recipe: Recipe, groups: Sequence[Group], sparsity: float, price: Price) -> None:
+    """Refuse a sparsity that the allocation cannot give, whatever the scores are, in terms of what was asked.
+
+    Raises:
+        SecateursError: It leaves too little of some layer.
+    """
+    recipe.allocation(groups, {group.name: torch.zeros(group.n_units) for group in groups}, sparsity, price)
 
 
 def traced(model: nn.Module, example_inputs: Inputs, recipe: Recipe) -> Graph:

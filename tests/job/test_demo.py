@@ -70,7 +70,7 @@ def test_it_runs_to_its_end(model: str, tmp_path: Path) -> None:
     assert found["held"]
     assert found["dense"]["accuracy"]["value"] > 0.93
     assert found["pruned"]["accuracy"]["value"] >= found["dense"]["accuracy"]["value"] - 0.01 - 1e-9
-    assert found["ratio"]["macs"] < 0.7
+    assert found["ratio"]["macs"] < 0.8
     assert found["reload_difference"] <= 1e-5
     assert (
         sum(p.numel() for p in secateurs.load(result.artifact).parameters()) == found["pruned"]["parameters"]["value"]

@@ -63,7 +63,7 @@ def test_the_largest_p_that_holds_is_found(
     tmp_path: Path, net: nn.Module, task: Task, recipe: Recipe, quick: None
 ) -> None:
     before = copy.deepcopy(net.state_dict())
-    outcome = Algorithm1(0.05)(net, task, recipe, tmp_path)
+    outcome = Algorithm1(0.05, confidence=0.5)(net, task, recipe, tmp_path)
     rows = outcome.configurations
     assert rows[0].p == 0.3
     assert [c.number for c in rows] == list(range(1, len(rows) + 1))

@@ -24,13 +24,13 @@ def labels(task: Task, split: str) -> list[int]:
 
 
 def test_the_split_is_stratified_and_disjoint(task: Task) -> None:
-    assert task.manifest["examples"] == {"train": 3000, "select": 1000, "final": 1000}
+    assert task.manifest["examples"] == {"train": 2000, "select": 1500, "final": 1500}
     for split in ("train", "select", "final"):
         counts = Counter(labels(task, split))
         assert sorted(counts) == list(range(10))
         assert max(counts.values()) - min(counts.values()) <= 1
     digits = [p.numpy().tobytes() for split in ("select", "final") for batch, _ in task.splits[split] for p in batch]
-    assert len(set(digits)) == 2000
+    assert len(set(digits)) == 3000
 
 
 def test_the_seed_decides_the_split(task: Task) -> None:

@@ -69,6 +69,7 @@ def demo(model: str, epsilon: float, output: str | None, seed: int, as_json: boo
 @click.option("--prefer", metavar="LIST", default="macs,latency,energy", show_default=True, help=PREFER)
 @click.option("--start", type=float, default=0.3, show_default=True, help="The first sparsity that is tried.")
 @click.option("--tolerance", type=float, default=0.02, show_default=True, help="How closely the largest is found.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="That epsilon is kept; 0.5: no margin.")
 @click.option("--weights", metavar="FILE", help="State of a network that a function builds.")
 @batch_option
 @seed_option

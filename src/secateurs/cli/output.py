@@ -79,6 +79,6 @@ def _next_steps(result: Result, dense: Path) -> list[str]:
         f"  secateurs inspect {result.artifact} --task mnist",
         f"  secateurs compare {dense} {result.artifact} --batch-size 1",
         "and on a model of your own, a transformers classifier or a network that a function builds:",
-        "  secateurs prune DIRECTORY --task glue/sst2 --epsilon 0.01",
+        "  secateurs prune DIRECTORY --task glue/sst2 --select-from train --epsilon 0.01",
         "  secateurs prune net.py:build --task data.py:task --epsilon 0.01",
     ]

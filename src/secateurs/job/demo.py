@@ -17,7 +17,7 @@ from secateurs.job.running import Job
 from secateurs.prune import Pruned
 from secateurs.recipe import Recipe, load_recipe
 from secateurs.recoveries.fine_tune import FineTune
-from secateurs.schedules.cubic import Cubic
+from secateurs.schedules.one_shot import OneShot
 from secateurs.search.algorithm1 import Algorithm1
 from secateurs.search.bound import check_epsilon
 from secateurs.search.costs import Budget
@@ -26,8 +26,8 @@ from secateurs.types import Plan, SecateursError, Task
 
 logger = logging.getLogger("secateurs.job")
 
-MODELS = MappingProxyType({"conv": ("conv_net", "convnet"), "vit": ("vit", "transformer")})
-"""Name -> the function that builds it, and the recipe that suits it."""
+MODELS = MappingProxyType({"conv": ("conv_net", "convnet", 3e-3), "vit": ("vit", "transformer", 1e-3)})
+"""Name -> the function that builds it, the recipe that suits it, and the learning rate that heals it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Demo:
     epsilon: float = 0.01
     output: Path = Path("secateurs-demo")
     seed: int = 0
-    settings: Settings = field(default_factory=lambda: Settings(latency_seconds=10.0, energy_seconds=3.0))
+    settings: Settings = field(default_factory=lambda: Settings(latency_seconds=6.0, energy_seconds=2.0))
 
     def __post_init__(self) -> None:
         """Check before any work."""
@@ -64,9 +64,9 @@ class Demo:
         return Function(f"secateurs.tasks.mnist:{MODELS[self.model][0]}")
 
     def recipe(self) -> Recipe:
-        """The shipped recipe in fewer rounds, healed at the rate these small networks were trained at."""
-        heal = FineTune(epochs=2.0, learning_rate=1e-3, decay="cosine")
-        return replace(load_recipe(MODELS[self.model][1]), schedule=Cubic(rounds=2), recovery=heal)
+        """The shipped recipe in one round, healed by the labels for as long as the time of a demo allows."""
+        heal = FineTune(epochs=6.0, learning_rate=MODELS[self.model][2], decay="cosine", evaluations=1, patience=20)
+        return replace(load_recipe(MODELS[self.model][1]), schedule=OneShot(), recovery=heal)
 
     def algorithm(self) -> Algorithm1:
         """A search that ends soon: a coarse bracket and short clocks, since all is measured again at the end."""

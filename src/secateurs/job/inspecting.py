@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from torch import nn
 
+from secateurs.deploy import Function, read_build
 from secateurs.graph import Graph, trace
 from secateurs.job.examples import of_config, of_shape
-from secateurs.job.opening import TaskName, open_layout, open_model, open_task
+from secateurs.job.opening import TaskName, open_layout, open_model, open_task, recorded_task, untold
 from secateurs.structures.layer import Layer
 from secateurs.types import Dim, Inputs
 
@@ -143,14 +145,25 @@ def inspect_named(
     Args:
         name: As ``open_model`` takes it; a transformers directory needs no weights unless a task is given.
         shape: Of its inputs, e.g. ``1x3x32x32``.
-        task: Gives the example inputs where there is no shape.
+        task: Gives the example inputs where there is no shape; None: the one an artifact was made for.
         trusted: Functions that may be run to build an artifact.
 
     Raises:
         SecateursError: No such network, or nothing says what its inputs are.
     """
+    task = task or (None if shape else _recorded(name, trusted))
     if task is not None and shape is None:
         opened = open_model(name, trusted=trusted)
         return inspect(opened.model, open_task(task, opened).example_inputs)
     model = open_layout(name, trusted)
     return inspect(model, of_shape(shape) if shape else of_config(model))
+
+
+def _recorded(name: str, trusted: Collection[str]) -> TaskName | None:
+    """The task of an artifact whose inputs nothing else tells; None for a network that tells them itself."""
+    if not (Path(name) / "manifest.json").is_file() or not isinstance(read_build(name), Function):
+        return None
+    found = recorded_task(name)
+    if found is None:
+        raise untold(name, trusted)
+    return found

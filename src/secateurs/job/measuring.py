@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from secateurs.job.opening import TaskName, open_model, open_task, recorded_task
+from secateurs.job.opening import TaskName, open_model, open_task, recorded_task, untold
 from secateurs.measures.energy import Energy
 from secateurs.measures.instruments.pairs import Pairs, ratio
 from secateurs.measures.latency import Latency
@@ -19,6 +19,7 @@ from secateurs.measures.memory import Memory
 from secateurs.measures.nonzero_parameters import NonzeroParameters
 from secateurs.measures.parameters import Parameters
 from secateurs.measures.size import Size
+from secateurs.names import is_function
 from secateurs.report.comparison import Comparison
 from secateurs.types import Measure, Reading, SecateursError, Task
 
@@ -121,15 +122,15 @@ def measure_named(
     Raises:
         SecateursError: As ``open_model`` and ``open_task``, or no task is known.
     """
-    wanted = _known(task, name[0])
+    wanted = _known(task, trusted, name[0])
     opened = open_model(*name, trusted=trusted)
     return readings(opened.model, open_task(wanted, opened), settings)
 
 
-def _known(task: TaskName | None, *names: str) -> TaskName:
+def _known(task: TaskName | None, trusted: Collection[str], *names: str) -> TaskName:
     known = [said for said in (task, *map(recorded_task, names)) if said is not None]
     if not known:
-        raise SecateursError(f"{names[0]} does not say what it is for; give --task")
+        raise untold(names[0], {*trusted, *filter(is_function, names)})
     return known[0]
 
 
@@ -152,7 +153,7 @@ def compare_named(
     Raises:
         SecateursError: As ``open_model`` and ``open_task``, or no task is known.
     """
-    wanted = _known(task, pruned, dense[0])
+    wanted = _known(task, trusted, pruned, dense[0])
     before = open_model(*dense, trusted=trusted)
     after = open_model(pruned, trusted={*trusted, *([before.builder] if before.builder else [])})
     return compare(before.model, after.model, open_task(wanted, before), settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,8 +110,8 @@ def _built(name: str, weights: str | None) -> nn.Module:
     if weights is not None:
         try:
             model.load_state_dict(_state(weights))
-        except RuntimeError as error:
-            raise SecateursError(f"{weights} is not the state of {name}: {error}") from error
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise SecateursError(f"{weights} is not the state of {name}: {_differs(error)}") from error
     return model.cpu().eval()
 
 
@@ -126,8 +127,17 @@ def _state(file: str) -> Mapping[str, Any]:
         return state
     except OSError:
         raise
-    except Exception as error:  # each format fails in its own way
-        raise SecateursError(f"{file} holds no weights that can be read: {error}") from error
+    except Exception as error:  # each format fails in its own way, and at length
+        raise SecateursError(
+            f"{file} holds no weights that can be read: give a safetensors file, or a state_dict saved by torch.save"
+        ) from error
+
+
+def _differs(error: Exception) -> str:
+    """The first of what torch lists: the keys that are missing or too many, or the shapes that differ."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[1] if len(lines) > 1 else (lines or [type(error).__name__])[0]
+    return first if len(first) <= 160 else f"{first[:157]}..."
 
 
 def _artifact(directory: Path, trusted: Collection[str]) -> Opened:
@@ -144,13 +154,21 @@ def _artifact(directory: Path, trusted: Collection[str]) -> Opened:
 
 def _allowed(directory: Path, build: Function, trusted: Collection[str]) -> Callable[[], nn.Module] | None:
     """The function an artifact names, where the user named it too; None where it comes with secateurs."""
-    if build.target in {Function(name).anchored().target for name in trusted}:
+    if build.target in _targets(trusted):
         return partial(function(build.target), **build.arguments)
-    if not build.target.startswith("secateurs.tasks."):
+    if not _may_run(build, trusted):
         raise SecateursError(
             f"{directory} is built by {build.target}, which is code to run: allow it by --build {build.target}"
         )
     return None
+
+
+def _may_run(build: Function, trusted: Collection[str]) -> bool:
+    return build.target.startswith("secateurs.tasks.") or build.target in _targets(trusted)
+
+
+def _targets(trusted: Collection[str]) -> set[str]:
+    return {Function(name).anchored().target for name in trusted}
 
 
 def open_layout(name: str, trusted: Collection[str] = ()) -> nn.Module:
@@ -165,8 +183,9 @@ def open_layout(name: str, trusted: Collection[str] = ()) -> nn.Module:
     """
     if is_function(name) or (Path(name) / "manifest.json").is_file():
         return open_model(name, trusted=trusted).model
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise SecateursError(f"{name} is no model: there is no config.json and no manifest.json in it")
+    from secateurs.tasks.pretrained import check_place
+
+    check_place(name)
     try:
         import transformers
     except ImportError as error:
@@ -243,3 +262,26 @@ def recorded_task(name: str) -> TaskName | None:
     if "name" not in said or is_function(said["name"]):
         return None
     return TaskName(said["name"], said.get("options", {}))
+
+
+def untold(name: str, trusted: Collection[str] = ()) -> SecateursError:
+    """What to say where no task is known: the one that an artifact names, and every option that allows its code.
+
+    Args:
+        name: Of a network, as ``open_model`` takes it.
+        trusted: Functions that may be run to build it.
+    """
+    if not (Path(name) / "manifest.json").is_file():
+        return SecateursError(
+            f"{name} does not say what it is for: give --task mnist, text, glue/... or file.py:function"
+        )
+    said = read_manifest(name).get("task_name") or {}
+    if "name" not in said:
+        return SecateursError(f"{name} does not say what it is for: give --task")
+    wanted, build = [f"--task {shlex.quote(said['name'])}"], read_build(name)
+    if isinstance(build, Function) and not _may_run(build, trusted):
+        wanted.append(f"--build {shlex.quote(build.target)}")
+    return SecateursError(
+        f"{name} was made for {said['name']}, and code that a file names is not run by itself: allow it by "
+        + " ".join(wanted)
+    )

@@ -30,6 +30,7 @@ class Wanted:
         tolerance: How closely the largest is found.
         batch_size: That is timed; None: the example inputs of the task as they are.
         seed: Of everything random.
+        confidence: With which the bound is to hold on the split that decides; 0.5: by the value alone.
     """
 
     epsilon: float
@@ -41,6 +42,7 @@ class Wanted:
     tolerance: float = 0.02
     batch_size: int | None = None
     seed: int = 0
+    confidence: float = 0.95
 
     def algorithm(self) -> Algorithm1:
         """The search.
@@ -50,7 +52,10 @@ class Wanted:
         """
         # What is reported is measured anew at the end, so the search need not measure for long.
         budget = Budget(batch_size=self.batch_size, final_latency_seconds=5.0, final_energy_seconds=2.0)
-        return Algorithm1(self.epsilon, self.start, self.tolerance, preference(self.prefer), self.seed, budget)
+        preferred = preference(self.prefer)
+        return Algorithm1(
+            self.epsilon, self.start, self.tolerance, preferred, self.seed, budget, confidence=self.confidence
+        )
 
 
 def prune_named(model: tuple[str, str | None], task: TaskName, wanted: Wanted) -> Result:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from secateurs.measures.instruments.intervals import wilson
-from secateurs.measures.instruments.predictions import labels
+from secateurs.measures.instruments.predictions import Labels, labels
 from secateurs.types import Reading, Task
 
 
@@ -27,7 +29,14 @@ class Accuracy:
     higher_is_better: ClassVar[bool] = True
 
     def __call__(self, model: nn.Module, task: Task) -> Reading:
-        found = labels(model, task, self.split)
+        return self.of(labels(model, task, self.split))
+
+    def of(self, found: Labels) -> Reading:
+        """The reading of these labels."""
         n = len(found.true)
         right = int((found.predicted == found.true).sum())
         return Reading("accuracy", right / n, "1", "measured", spread=wilson(right, n), samples=n)
+
+    def score(self, true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
+        """Of pairs of labels, each seen so often."""
+        return float(counts[true == predicted].sum() / counts.sum())

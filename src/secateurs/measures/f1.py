@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from secateurs.measures.instruments.predictions import labels, scored
+from secateurs.measures.instruments.predictions import Labels, labels, scored
 from secateurs.types import Reading, SecateursError, Task
 
 Average = Literal["macro", "weighted", "binary", "micro"]
@@ -37,12 +37,16 @@ class F1:
             raise SecateursError(f"f1 has no average {self.average!r}: give one of {', '.join(get_args(Average))}")
 
     def __call__(self, model: nn.Module, task: Task) -> Reading:
-        found = labels(model, task, self.split)
+        return self.of(labels(model, task, self.split))
+
+    def of(self, found: Labels) -> Reading:
+        """The reading of these labels."""
         if self.average == "binary" and found.n_classes != 2:
             raise SecateursError(f"f1 with average 'binary' needs two classes, not {found.n_classes}: take 'macro'")
-        return scored("f1", found, self._score)
+        return scored("f1", found, self.score)
 
-    def _score(self, true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
+    def score(self, true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
+        """Of pairs of labels, each seen so often."""
         from sklearn.metrics import f1_score
 
         return float(f1_score(true, predicted, average=self.average, sample_weight=counts, zero_division=0.0))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from secateurs.measures.instruments.predictions import labels, scored
+from secateurs.measures.instruments.predictions import Labels, labels, scored
 from secateurs.types import Reading, Task
 
 
@@ -28,10 +28,14 @@ class Matthews:
     higher_is_better: ClassVar[bool] = True
 
     def __call__(self, model: nn.Module, task: Task) -> Reading:
-        return scored("matthews", labels(model, task, self.split), self._score)
+        return self.of(labels(model, task, self.split))
 
-    @staticmethod
-    def _score(true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
+    def of(self, found: Labels) -> Reading:
+        """The reading of these labels."""
+        return scored("matthews", found, self.score)
+
+    def score(self, true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
+        """Of pairs of labels, each seen so often."""
         from sklearn.metrics import matthews_corrcoef
 
         return float(matthews_corrcoef(true, predicted, sample_weight=counts))

@@ -13,7 +13,8 @@ tolerated loss eps, the costs C(W) (computation), T(W) (time) and E(W) (energy),
 
 Steps 1 to 4 are in ``trial``, the next p of step 5 in ``bracket``, the front of step 6 in ``pareto``. What is evaluated
 is decided by A alone: C, T and E, of which the last two are noisy, never change which p is tried. A is decided on the
-split ``select`` and reported on ``final``, which is read for the dense and the chosen network only.
+split ``select``, with confidence (see ``bound``), and reported on ``final``, which is read for the dense and the chosen
+network only.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
+from secateurs.graph import Graph
 from secateurs.measures.instruments.forward import device_of
 from secateurs.measures.instruments.meters import open_meter
-from secateurs.prune import Pruned, find_groups, traced
+from secateurs.prune import Pruned, check_reach, find_groups, traced
 from secateurs.recipe import Recipe
 from secateurs.search import states
-from secateurs.search.bound import Bound, check_epsilon
+from secateurs.search.bound import Bound, check_confidence, check_epsilon
 from secateurs.search.bracket import Bracket
 from secateurs.search.configuration import Configuration, unpack_reading
 from secateurs.search.costs import Budget, Costs
@@ -56,6 +58,7 @@ class Algorithm1:
         preference: Which of the front is taken.
         seed: Configuration k runs under ``seed + k``.
         budget: How long to measure T and E.
+        confidence: With which A keeps its bound on the split that decides, one-sided, in [0.5, 1); 0.5: by its value.
 
     Raises:
         SecateursError: A number is outside its range.
@@ -67,10 +70,12 @@ class Algorithm1:
     preference: Preference = field(default_factory=Lexicographic)
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
+    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_epsilon(self.epsilon, math.inf)
+        check_confidence(self.confidence)
         if not 0 < self.start < 1:
             raise SecateursError(f"start must be in (0, 1), got {self.start:g}")
         if not 1e-4 <= self.tolerance < 1:
@@ -98,6 +103,8 @@ class Algorithm1:
         inputs = inputs_of(self, model, task, recipe, p)
         network = traced(model, task.example_inputs, recipe)
         w = states.dense(model, find_groups(model, recipe.structure, network, task.example_inputs))
+        if p:
+            _check_reach(recipe, w, network, p)
         with Journal(Path(directory), inputs) as journal:
             bound = self._bound(journal, model, task)
             costs = Costs(model, task, self.budget)
@@ -112,10 +119,10 @@ class Algorithm1:
     def _bound(self, journal: Journal, model: nn.Module, task: Task) -> Bound:
         """A(W) on the split that decides, once for the whole search."""
         for told in journal.of("dense"):
-            return Bound(task, self.epsilon, "select", unpack_reading(told))
+            return Bound(task, self.epsilon, "select", unpack_reading(told), model, self.confidence)
         bound = Bound.of(model, task, self.epsilon, "select")
         journal.write("dense", bound.dense)
-        return bound
+        return replace(bound, model=model, confidence=self.confidence)
 
     def _adjust(self, trial: Trial, w: Pruned, journal: Journal, p: float | None) -> tuple[Configuration, ...]:
         """Step 5: adjust p to the largest that holds; what the journal tells is not done again."""
@@ -156,6 +163,14 @@ class Algorithm1:
         on_front = tuple(holding[i] for i in front([c.point for c in holding]))
         chosen = on_front[self.preference([c.point for c in on_front])] if on_front else None
         return Choice(tuple(found), on_front, chosen)
+
+
+def _check_reach(recipe: Recipe, w: Pruned, network: Graph, p: float) -> None:
+    """Refuse the one p that the user asked for before anything is measured."""
+    try:
+        check_reach(recipe, w.groups, p, network.price(w.groups, recipe.allocation.currency))
+    except SecateursError as error:
+        raise SecateursError(f"p {p:g} is out of reach; {error}") from error
 
 
 def _path(journal: Journal, number: int) -> Path:

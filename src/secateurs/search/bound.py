@@ -1,14 +1,23 @@
-"""The bound A(W') >= A(W) - eps, and what the data behind it can show."""
+"""The bound A(W') >= A(W) - eps, and what the data behind it can show.
+
+Of many networks the search takes the one that lies closest to the bound, on a split of finitely many examples: by the
+value alone it would take the luckiest, and every second one would miss the bound on other data. So A(W') is held to the
+bound with confidence: over resamples of the examples that decide, each drawn for both networks at once, the loss stays
+within eps in that share of them (paired bootstrap, Efron 1979).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
+from secateurs.measures.instruments.predictions import Labels, OfLabels, labels, surely_lost
+from secateurs.search.seeded import seeded
 from secateurs.types import Measure, Reading, SecateursError, Task
 
 SLACK = 1e-9
@@ -27,6 +36,16 @@ def check_epsilon(epsilon: float, below: float = 1.0) -> None:
     """
     if not 0 <= epsilon < below:
         raise SecateursError(f"epsilon must be in [0, {below:g}), got {epsilon:g}")
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise unless it is a confidence that the value alone does not give already.
+
+    Raises:
+        SecateursError: It is outside [0.5, 1).
+    """
+    if not 0.5 <= confidence < 1:
+        raise SecateursError(f"confidence must be in [0.5, 1), got {confidence:g}; 0.5 decides by the value alone")
 
 
 def on_split(quality: Measure, split: str) -> Measure:
@@ -52,12 +71,16 @@ class Bound:
         epsilon: How much may be lost.
         split: ``select`` decides, ``final`` reports.
         dense: A(W) on this split.
+        model: W; None: W' is held to the value alone.
+        confidence: With which the bound is to hold, one-sided; 0.5 is the value alone.
     """
 
     task: Task
     epsilon: float
     split: str
     dense: Reading
+    model: nn.Module | None = None
+    confidence: float = 0.5
 
     @classmethod
     def of(cls, model: nn.Module, task: Task, epsilon: float, split: str) -> Bound:
@@ -78,9 +101,40 @@ class Bound:
         loss = self.epsilon if self.task.quality.higher_is_better else -self.epsilon
         return self.dense.value - loss
 
+    @cached_property
+    def _answers(self) -> Labels | None:
+        """What W says about this split; None where the value alone decides."""
+        if self.model is None or self.confidence <= 0.5 or not isinstance(self.task.quality, OfLabels):
+            return None
+        return self._labels(self.model)
+
+    def _labels(self, model: nn.Module) -> Labels:
+        with seeded(0):  # in the same order for every network
+            return labels(model, self.task, self.split)
+
+    @property
+    def by_value(self) -> bool:
+        """Whether confidence was asked for, and the measure does not tell what it read example by example."""
+        return self.confidence > 0.5 and not isinstance(self.task.quality, OfLabels)
+
     def measure(self, model: nn.Module) -> Reading:
         """A(W')."""
         return on_split(self.task.quality, self.split)(model, self.task)
+
+    def judge(self, model: nn.Module) -> tuple[Reading, str | None]:
+        """A(W'), and why it does not keep the bound with confidence; None where it does."""
+        quality, before = on_split(self.task.quality, self.split), self._answers
+        if before is None or not isinstance(quality, OfLabels):
+            found = quality(model, self.task)
+            return found, self.broken(found)
+        after = self._labels(model)
+        found = quality.of(after)
+        return found, self.broken(found) or self._unsure(surely_lost(quality, before, after, self.confidence), found)
+
+    def _unsure(self, lost: float, quality: Reading) -> str | None:
+        if lost <= self.epsilon + SLACK:
+            return None
+        return f"loss may be {lost:.4f} ({self.confidence:.0%} sure, {quality.samples} examples)"
 
     def broken(self, quality: Reading) -> str | None:
         """Why the bound does not hold; None where it does."""

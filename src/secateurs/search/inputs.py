@@ -41,6 +41,7 @@ def inputs_of(algorithm: Algorithm1, model: nn.Module, task: Task, recipe: Recip
     """
     return {
         "epsilon": algorithm.epsilon,
+        "confidence": algorithm.confidence,
         "p": p,
         "start": algorithm.start,
         "tolerance": algorithm.tolerance,
@@ -61,11 +62,14 @@ def fingerprint(model: nn.Module) -> str:
     """SHA-256 over the names, types, shapes and bytes of every tensor.
 
     Raises:
-        SecateursError: A parameter is not finite.
+        SecateursError: A parameter is not finite, or a buffer holds NaN; a mask in one may be infinite.
     """
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not bool(parameter.isfinite().all()):
             raise SecateursError(f"{name} holds NaN or infinite weights: give a model whose weights are finite")
+    for name, buffer in model.named_buffers():
+        if bool(buffer.isnan().any()):
+            raise SecateursError(f"buffer {name} holds NaN: give a model whose buffers are numbers")
     found = hashlib.sha256()
     for name, tensor in read_state(model).tensors.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -121,6 +121,16 @@ def _final(trial: Trial, journal: Journal, number: int, model: nn.Module) -> tup
     return bound, sides
 
 
+def _unsure(bound: Bound, choice: Choice) -> Iterator[str]:
+    """What to do where only confidence is missing."""
+    within = [one for one in choice.configurations if one.quality and bound.broken(one.quality) is None]
+    if within:
+        yield (
+            f"p {within[0].p:g} lost no more than epsilon, which {bound.dense.samples} examples do not show with "
+            f"confidence {bound.confidence:g}: let more examples decide, or give a larger epsilon or less confidence"
+        )
+
+
 def _spent(configurations: tuple[Configuration, ...]) -> Reading | None:
     """Joules of all evaluations; None where one was not read, or where meters changed: those are never added up."""
     read = [one.spent for one in configurations if one.spent is not None]
@@ -134,8 +144,11 @@ def _notes(trial: Trial, final: Bound, sides: Sides, choice: Choice) -> Iterator
     yield from filter(None, (trial.bound.doubt(), final.doubt()))
     if not names_split(trial.task.quality):
         yield f"{quality.measure} reads the same data to decide and to report: the reported value flatters"
+    if trial.bound.by_value:
+        yield f"{quality.measure} decides by its value alone: there is no margin for the luck of the draw"
     if choice.chosen is None:
         yield "no sparsity holds the bound: the network is returned unchanged"
+        yield from _unsure(trial.bound, choice)
     elif (broken := final.broken(quality)) is not None:
         yield f"the bound held on split 'select' and does not hold on split 'final': {broken}"
     if "energy" not in sides.pruned:

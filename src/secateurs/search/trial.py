@@ -63,8 +63,7 @@ class Trial:
         # 1. Prune the fraction p of the least important; the recipe's schedule and recovery are within.
         pruned = prune(self.model, self.task, self.recipe, asked.p, start=start, network=self.network)
         # 2. Measure C(W'), and check A(W') >= A(W) - eps.
-        quality = self.bound.measure(pruned.model)
-        reason = self.bound.broken(quality)
+        quality, reason = self.bound.judge(pruned.model)
         sides = self.costs.computation(pruned.model)
         # 3. Measure T(W').
         sides |= self.costs.time(pruned.model)

@@ -32,7 +32,7 @@ def load_classifier(
     Raises:
         SecateursError: No model there, a truncated file, no tokenizer, or the hub cannot be reached.
     """
-    directory = _directory(name_or_directory)
+    directory = check_place(name_or_directory)
     options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
     if labels is not None:
         options |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
@@ -64,7 +64,7 @@ def load_language_model(name_or_directory: str, gguf_file: str | None = None) ->
             reached.
     """
     where, file = _gguf(name_or_directory, gguf_file)
-    directory = Path(where) if file else _directory(where)
+    directory = Path(where) if file else check_place(where)
     options: dict[str, Any] = {"gguf_file": file, "dtype": torch.float32} if file else {}
     with quiet():
         try:
@@ -97,6 +97,8 @@ def is_language_model(name_or_directory: str) -> bool:
     path = Path(name_or_directory)
     if path.suffix == ".gguf" or (path.is_dir() and not (path / "config.json").is_file() and any(path.glob("*.gguf"))):
         return True
+    if not path.exists() and _is_path(name_or_directory):
+        return False
     with quiet():
         try:
             from transformers import AutoConfig
@@ -112,14 +114,40 @@ def is_language_model(name_or_directory: str) -> bool:
     return made in {*causal.values(), *encoder_decoder.values()}
 
 
-def _directory(name: str) -> Path:
-    """The path of what is named, which need not exist: it may be a name on the hub."""
+def check_place(name: str) -> Path:
+    """Refuse at once what can only be a directory and is not one of a model; a name is left for the hub.
+
+    Args:
+        name: A directory, or a name on the hub.
+
+    Returns:
+        Its path, which need not exist: it may be a name on the hub.
+
+    Raises:
+        SecateursError: No such directory, a file, or a directory without a config.
+    """
     path = Path(name)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise SecateursError(f"{path} is no model: it has no config.json; give a directory written by save_pretrained")
     if path.is_file():
         raise SecateursError(f"{path} is a file; give the directory that holds config.json and the weights")
+    if (path / "plan.safetensors").is_file() and not (path / "manifest.json").is_file():
+        raise SecateursError(f"{path} is an artifact without its manifest.json: take it again from where it was made")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise SecateursError(
+            f"{path} is no model: it has no config.json; give a directory written by save_pretrained, or an artifact"
+        )
+    if not path.exists() and _is_path(name):
+        raise SecateursError(f"no directory '{name}': give that of a model or an artifact, or a name on the hub")
     return path
+
+
+def _is_path(name: str) -> bool:
+    """Whether this can be no name on the hub (``owner/model``, ``model``), or its parent is a directory here."""
+    return (
+        name.startswith((".", "/", "~"))
+        or "\\" in name
+        or name.count("/") > 1
+        or ("/" in name and Path(name).parent.is_dir())
+    )
 
 
 def _gguf(name: str, file: str | None) -> tuple[str, str | None]:

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -38,10 +38,50 @@ def read_columns(source: str, columns: Sequence[str]) -> list[list[Any]]:
     read = [list(table[column]) for column in columns]
     for column, values in zip(columns, read, strict=True):
         if None in values:
-            raise SecateursError(
-                f"{source} row {values.index(None) + 1} has nothing in column '{column}'; fill it or drop the row"
-            )
+            raise SecateursError(_nothing(source, column, values.index(None)))
     return read
+
+
+def class_indices(source: str, column: str, values: Sequence[Any], by_name: Mapping[str, int]) -> list[Any]:
+    """Labels with names of classes replaced by their numbers; numbers stay as they are, written out as text too.
+
+    One cell that is no number makes a csv's whole column one of texts: it is that cell that is wrong.
+
+    Args:
+        source: For what is said.
+        column: For what is said.
+        values: Cells, in the order of the rows.
+        by_name: Name of a class -> number.
+
+    Raises:
+        SecateursError: A text is neither a name nor a number; the row is named.
+    """
+    found: list[Any] = []
+    for row, value in enumerate(values):
+        if isinstance(value, str) and value not in by_name:
+            if not value.strip():
+                raise SecateursError(_nothing(source, column, row))
+            number = _integer(value)
+            if number is None:
+                raise SecateursError(
+                    f"{source} row {row + 1}: {column} {value!r} is no label of the model's config; "
+                    f"it has: {', '.join(by_name)}"
+                )
+            found.append(number)
+        else:
+            found.append(by_name[value] if isinstance(value, str) else value)
+    return found
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _nothing(source: str, column: str, row: int) -> str:
+    return f"{source} row {row + 1} has nothing in column '{column}'; fill it or drop the row"
 
 
 def describe(source: str) -> dict[str, Any]:
@@ -74,6 +114,8 @@ def _load_file(path: Path) -> Any:
                 _BUILDERS[path.suffix], data_files=str(path), split="train", **_options(path.suffix)
             )
         except Exception as error:
+            if _decoding(error):
+                raise SecateursError(f"{path} is not UTF-8: write it anew in that encoding") from error
             raise SecateursError(f"cannot read {path}: {_root(error)}") from error
 
 
@@ -126,6 +168,15 @@ def _quiet() -> Iterator[Any]:
         datasets.logging.set_verbosity(verbosity)
         if not bars:
             datasets.enable_progress_bars()
+
+
+def _decoding(error: BaseException | None) -> bool:
+    """Whether bytes that are no text lie at the bottom of it."""
+    while error is not None:
+        if isinstance(error, UnicodeDecodeError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _root(error: BaseException) -> str:

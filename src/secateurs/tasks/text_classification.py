@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from secateurs.tasks.length_buckets import LengthBuckets
 from secateurs.tasks.splits import carve, stratified
-from secateurs.tasks.tables import describe, read_columns
+from secateurs.tasks.tables import class_indices, describe, read_columns
 from secateurs.types import Batch, Measure, SecateursError, Task
 
 
@@ -177,16 +177,11 @@ def _table(source: str, config: Any, tokenizer: Any, data: TextData) -> _Table:
 def _classes(source: str, labels: Sequence[Any], config: Any, column: str) -> list[int]:
     """Labels as class indices of the model."""
     by_name = {str(k): int(v) for k, v in (getattr(config, "label2id", None) or {}).items()}
-    return [
-        _class(label, by_name, config.num_labels, f"{source} row {i + 1}: {column}") for i, label in enumerate(labels)
-    ]
+    numbers = class_indices(source, column, labels, by_name)
+    return [_class(label, config.num_labels, f"{source} row {i + 1}: {column}") for i, label in enumerate(numbers)]
 
 
-def _class(label: Any, by_name: Mapping[str, int], n_classes: int, where: str) -> int:
-    if isinstance(label, str):
-        if label not in by_name:
-            raise SecateursError(f"{where} '{label}' is no label of the model's config; it has: {', '.join(by_name)}")
-        label = by_name[label]
+def _class(label: Any, n_classes: int, where: str) -> int:
     if isinstance(label, float) and not label.is_integer():
         raise SecateursError(f"{where} {label} is no class; labels must be integers from 0 to {n_classes - 1}")
     if not 0 <= int(label) < n_classes:

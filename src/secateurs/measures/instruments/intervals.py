@@ -57,7 +57,30 @@ def pairs_interval(
         seed: Of the resampling.
         resamples: How many.
     """
+    low, high = np.quantile(_resampled(statistic, counts, seed, resamples), _TAILS)
+    return float(low), float(high)
+
+
+def lower_limit(
+    statistic: Callable[[NDArray[np.int64]], float],
+    counts: NDArray[np.int64],
+    confidence: float,
+    resamples: int = 1000,
+) -> float:
+    """The value that a statistic lies above with this confidence: one end of its bootstrap interval, by percentiles.
+
+    Args:
+        statistic: Counts of the distinct cells -> value.
+        counts: How often each distinct cell was seen.
+        confidence: One-sided, in (0, 1).
+        resamples: How many.
+    """
+    return float(np.quantile(_resampled(statistic, counts, 0, resamples), 1 - confidence))
+
+
+def _resampled(
+    statistic: Callable[[NDArray[np.int64]], float], counts: NDArray[np.int64], seed: int, resamples: int
+) -> list[float]:
     total = int(counts.sum())
     draws = np.random.default_rng(seed).multinomial(total, counts / total, resamples)
-    low, high = np.quantile([statistic(draw) for draw in draws], _TAILS)
-    return float(low), float(high)
+    return [statistic(draw) for draw in draws]

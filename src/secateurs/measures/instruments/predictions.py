@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateurs.measures.instruments.forward import inference
-from secateurs.measures.instruments.intervals import pairs_interval
+from secateurs.measures.instruments.intervals import lower_limit, pairs_interval
 from secateurs.measures.instruments.progress import Pulse
 from secateurs.types import Batch, Reading, SecateursError, Task
 
@@ -116,6 +117,16 @@ Score = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], floa
 """True labels, predicted labels and how often each pair of them was seen -> score."""
 
 
+@runtime_checkable
+class OfLabels(Protocol):
+    """A measure that is a score of predicted and true labels: two networks can be compared example by example."""
+
+    higher_is_better: ClassVar[bool]
+
+    def score(self, true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64]) -> float: ...
+    def of(self, found: Labels) -> Reading: ...
+
+
 def scored(measure: str, found: Labels, score: Score) -> Reading:
     """A reading of a score of labels, with its bootstrap interval over examples."""
     pairs = torch.stack((found.true, found.predicted), 1).numpy()
@@ -129,4 +140,29 @@ def scored(measure: str, found: Labels, score: Score) -> Reading:
         spread=pairs_interval(lambda weight: score(true, predicted, weight), counts),
         source="scikit-learn",
         samples=len(found.true),
+    )
+
+
+def surely_lost(quality: OfLabels, dense: Labels, pruned: Labels, confidence: float) -> float:
+    """How much of a score is lost at most, with this confidence: a paired bootstrap over examples (Efron 1979).
+
+    Both networks are drawn the same examples, so what both get right, or both wrong, adds no noise.
+
+    Args:
+        quality: The score.
+        dense: Labels of the network as given.
+        pruned: Of the pruned network, on the same examples in the same order.
+        confidence: One-sided, in (0, 1).
+
+    Raises:
+        SecateursError: The examples are not the same.
+    """
+    if not torch.equal(dense.true, pruned.true):
+        raise SecateursError("the split gave other examples, or another order, the second time: shuffle train alone")
+    cells, counts = np.unique(
+        torch.stack((dense.true, dense.predicted, pruned.predicted), 1).numpy(), axis=0, return_counts=True
+    )
+    true, before, after = cells.T
+    return -lower_limit(
+        lambda weight: quality.score(true, after, weight) - quality.score(true, before, weight), counts, confidence
     )
