@@ -133,7 +133,7 @@ def check_reach(recipe: Recipe, groups: Sequence[Group], sparsity: float, price:
     Raises:
         SecateursError: It leaves too little of some layer.
     """
-    recipe.allocation(groups, {group.name: torch.zeros(group.n_units) for group in groups}, sparsity, price)
+    recipe.allocation(groups, {group.name: torch.zeros(()).expand(group.n_units) for group in groups}, sparsity, price)
 
 
 def traced(model: nn.Module, example_inputs: Inputs, recipe: Recipe) -> Graph:
