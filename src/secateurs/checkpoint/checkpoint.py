@@ -55,7 +55,8 @@ class Checkpoint:
         source = _source(path)
         model = _empty(_config(path, source), path)
         if isinstance(source, Gguf):
-            makers, dtypes = source.makers(model), {}
+            makers: dict[str, Maker] = {**source.makers(model)}
+            dtypes = {}
         else:
             found = conversions(model, source.tensors)
             model._weight_conversions = list(found.rules)  # type: ignore[assignment]

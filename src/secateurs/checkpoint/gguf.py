@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from secateurs.checkpoint.shards import sample
 from secateurs.types import SecateursError
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,8 @@ class Gguf:
                 f"{self.file}: transformers does not read {self.architecture} from GGUF: {error}"
             ) from error
 
-    def makers(self, model: Any) -> dict[str, Callable[[], dict[str, Tensor]]]:
-        """Name in the network -> what reads it.
+    def makers(self, model: Any) -> dict[str, Made]:
+        """Name in the network -> what it is made of.
 
         Args:
             model: The network of ``config()``, on any device.
@@ -95,9 +97,9 @@ class Gguf:
             target = names.get(tensor.name) or names.get(tensor.name.removesuffix(".weight"))
             if target is not None:
                 sources.setdefault(target, []).append(tensor)
-        return {target: _Maker(self, processor, names, target, tuple(found)) for target, found in sources.items()}
+        return {target: Made(self, processor, names, target, tuple(found)) for target, found in sources.items()}
 
-    def dequantised(self, tensor: Any) -> np.ndarray[Any, Any]:
+    def dequantised(self, tensor: Any) -> Array:
         """One tensor as float32, without leaving the file mapped into memory.
 
         Raises:
@@ -107,7 +109,7 @@ class Gguf:
         with _told(f"{self.file}: tensor {tensor.name} cannot be read as {tensor.tensor_type.name}"):
             shape, dtype = tensor.data.shape, tensor.data.dtype
             raw = np.fromfile(self.file, dtype, tensor.data.size, offset=tensor.data_offset).reshape(shape)
-            values: np.ndarray[Any, Any] = dequantise(raw, tensor.tensor_type)
+            values: Array = dequantise(raw, tensor.tensor_type)
         return values
 
     def digest(self) -> str:
@@ -120,28 +122,40 @@ class Gguf:
 
 
 @dataclass(frozen=True, eq=False)
-class _Maker:
-    """Reads one tensor of the network, from one tensor of the file or from several (experts in one)."""
+class Made:
+    """One tensor of the network, and the tensor of the file that it is made of, or the several (experts in one).
+
+    Args:
+        source: The file.
+        processor: What transformers changes in the tensors of this architecture.
+        names: Name in the file -> name in the network.
+        target: Its own name in the network.
+        tensors: Of the file.
+    """
 
     source: Gguf
     processor: Any
     names: Mapping[str, str]
     target: str
-    tensors: tuple[Any, ...] = field(default=())
+    tensors: tuple[Any, ...]
 
     def __call__(self) -> dict[str, Tensor]:
+        # a copy, in memory of torch: a network in memory that is aligned otherwise computes other bits
+        return {self.target: torch.tensor(self.laid_out(map(self.source.dequantised, self.tensors)))}
+
+    def laid_out(self, values: Iterable[Array]) -> Array:
+        """The tensor as the network has it, from the values of ``tensors`` as the file has them."""
         parsed: dict[str, dict[str, Tensor]] = {"tensors": {}}
-        out: Tensor | None = None
-        for tensor in self.tensors:
-            weights = self.source.dequantised(tensor)
+        out: Array | None = None
+        for tensor, weights in zip(self.tensors, values, strict=True):
             done = self.processor.process(
                 weights=weights, name=tensor.name, tensor_key_mapping=self.names, parsed_parameters=parsed
             )
-            if done.name is not None:
-                out = torch.tensor(done.weights)  # a copy, in memory of torch: results are the same bits
+            out = done.weights if done.name is not None else out
         if out is None:  # the processor put it together itself
-            (out,) = parsed["tensors"].values()
-        return {self.target: out}
+            (together,) = parsed["tensors"].values()
+            out = together.numpy()
+        return out
 
 
 @contextmanager
