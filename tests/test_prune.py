@@ -256,3 +256,18 @@ def test_what_cannot_be_rewritten_is_pruned_as_python_lets_it(
     found = prune(Branching().eval(), example_task(), replace(recipe(Neuron()), rewrite=True), 0.4)
     assert [group.name for group in found.groups] == ["b.neurons"]
     assert "the network cannot be rewritten: torch.export refuses it" in caplog.text
+
+
+def test_a_pattern_that_keeps_nothing_is_refused_with_what_is_near() -> None:
+    model, task = example_model(), example_task()
+    name = find_groups(model, (Channel(),), trace(model, task.example_inputs), task.example_inputs)[0].name
+    with pytest.raises(
+        SecateursError, match=f"channel: keep '{name[:-1]}z' matches nothing of the network; near it: .*{name}"
+    ):
+        prune(model, task, recipe(Channel(keep=(f"{name[:-1]}z",))), 0.5)
+
+
+def test_a_sparsity_out_of_reach_is_told_as_asked_and_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "facts", lambda *_: pytest.fail("data were looked at"))
+    with pytest.raises(SecateursError, match=r"sparsity 0\.99 of macs is out of reach"):
+        prune(example_model(), example_task(), recipe(), 0.99)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
@@ -161,6 +163,7 @@ def find_groups(
     Raises:
         SecateursError: Nothing is left to prune, or two structures claim the same units.
     """
+    _check_keep(structures, network)
     found = [group for structure in structures for group in structure(network)]
     if len({group.name for group in found}) < len(found):
         raise SecateursError("two structures of the recipe claim the same units; name one of them only")
@@ -178,6 +181,18 @@ def find_groups(
             "what is frozen and why"
         )
     return groups
+
+
+def _check_keep(structures: Sequence[Structure], network: Graph) -> None:
+    """Refuse a pattern of ``keep`` that spares nothing: it would prune what the user wanted left alone."""
+    names = [*network.dims, *(weight.name for weight in network.weights), *(it.name for it in network.residuals)]
+    for structure in structures:
+        for pattern in getattr(structure, "keep", ()):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                near = get_close_matches(pattern, names, n=3, cutoff=0.4)
+                mend = f"near it: {', '.join(near)}" if near else "`secateurs inspect` shows the names"
+                kind = type(structure).__name__.lower()
+                raise SecateursError(f"{kind}: keep {pattern!r} matches nothing of the network; {mend}")
 
 
 def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: surgery.Positions) -> Facts:

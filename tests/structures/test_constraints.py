@@ -40,3 +40,11 @@ def test_layers_of_one_width_keep_the_same_number() -> None:
 def test_a_multiple_below_one_is_refused() -> None:
     with pytest.raises(SecateursError, match="neuron: multiple must be at least 1, got 0"):
         part("structure", {"neuron": {"multiple": 0}})
+
+
+def test_a_multiple_that_leaves_nothing_to_remove_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    counts(Neuron(multiple=8), 0.1)
+    assert "neuron: multiple 8 leaves nothing to remove of 2.neurons" in caplog.text.replace("neurons0", "neurons")
+    caplog.clear()
+    counts(Neuron(), 0.1)
+    assert not caplog.records

@@ -32,10 +32,12 @@ def test_blocks_are_neighbours_along_the_input_features() -> None:
 
 def test_what_m_does_not_divide_is_named() -> None:
     network = trace(model(), (torch.randn(2, 4, 6),))
-    with pytest.raises(SecateursError, match=r"n_m: 0\.weight has 4 input features, which 8 does not divide; name it"):
+    with pytest.raises(
+        SecateursError, match=r"n_m: 8 does not divide the input features of 0\.weight \(4\); name them"
+    ):
         NM(4, 8)(network)
     assert [g.name for g in NM(4, 8, keep=("0.*",))(network)] == ["2.weight"]
-    with pytest.raises(SecateursError, match=r"n_m: 4\.weight has 18 input features, which 4 does not divide"):
+    with pytest.raises(SecateursError, match=r"n_m: 4 does not divide the input features of 4\.weight \(18\)"):
         NM(outputs=True)(network)
 
 
@@ -48,3 +50,9 @@ def test_the_pattern_fixes_the_sparsity() -> None:
 def test_impossible_patterns_are_refused(n: int, m: int) -> None:
     with pytest.raises(SecateursError, match=f"n_m: n of m weights are kept, with 1 <= n < m; got {n} of {m}"):
         NM(n, m)
+
+
+def test_all_that_m_does_not_divide_are_named_at_once() -> None:
+    network = trace(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 10), nn.Linear(10, 2)), (torch.randn(2, 4),))
+    with pytest.raises(SecateursError, match=r"features of 1\.weight \(6\), 2\.weight \(10\); name them"):
+        NM(2, 4, outputs=True)(network)

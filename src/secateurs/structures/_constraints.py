@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import lcm
 
 from secateurs.types import Group, SecateursError
+
+logger = logging.getLogger("secateurs.structures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,4 +40,12 @@ class Constraints:
         """The groups that can lose something under these constraints, which are written on them."""
         alike = type(self).__name__.lower() if self.same else ""
         found = [replace(group, multiple=lcm(group.multiple, self.multiple), alike=alike) for group in groups]
+        whole = [group.name for group in found if group.least < group.block <= group.multiple]
+        if whole and self.multiple > 1:
+            kind = type(self).__name__.lower()
+            logger.warning("%s: multiple %d leaves nothing to remove of %s", kind, self.multiple, _few(whole))
         return tuple(group for group in found if group.block > max(group.multiple, group.least))
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -40,17 +40,19 @@ class Block:
             raise SecateursError(f"block: a tile has at least one row and column, got {self.rows} x {self.columns}")
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
-        return tuple(self._group(weight) for weight in free_weights(network, self.keep, self.outputs))
+        weights = tuple(free_weights(network, self.keep, self.outputs))
+        sizes = {weight.name: _size(weight) for weight in weights}
+        unfilled = [f"{n} ({r} x {c})" for n, (r, c) in sizes.items() if r % self.rows or c % self.columns]
+        if unfilled:
+            raise SecateursError(
+                f"block: tiles of {self.rows} x {self.columns} do not fill {', '.join(unfilled)}; "
+                "name them in keep, or choose another tile"
+            )
+        return tuple(self._group(weight) for weight in weights)
 
     def _group(self, weight: Weight) -> Group:
         features = weight.inputs[0]
-        rows, columns = prod(weight.shape[axis] for axis in weight.outputs), weight.shape[features]
-        if rows % self.rows or columns % self.columns:
-            raise SecateursError(
-                f"block: {weight.name} is {rows} x {columns}, which tiles of {self.rows} x {self.columns} do not fill; "
-                "name it in keep, or choose another tile"
-            )
-        tiles = self._tiles(rows, columns)
+        tiles = self._tiles(*_size(weight))
         member = Member(weight.name, (*weight.outputs, features), tiles)
         return Group(weight.name, len(tiles), (member,), len(tiles))
 
@@ -58,3 +60,8 @@ class Block:
         """The positions of each tile in the flattened matrix, ``(n_tiles, rows * columns)``."""
         at = torch.arange(rows * columns).reshape(rows // self.rows, self.rows, columns // self.columns, self.columns)
         return at.transpose(1, 2).reshape(-1, self.rows * self.columns)
+
+
+def _size(weight: Weight) -> tuple[int, int]:
+    """Output features, input features."""
+    return prod(weight.shape[axis] for axis in weight.outputs), weight.shape[weight.inputs[0]]

@@ -43,14 +43,16 @@ class NM:
         return 1 - self.n / self.m
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
+        weights = tuple(free_weights(network, self.keep, self.outputs))
+        sizes = {weight.name: weight.shape[weight.inputs[0]] for weight in weights}
+        odd = [f"{name} ({size})" for name, size in sizes.items() if size % self.m]
+        if odd:
+            raise SecateursError(
+                f"n_m: {self.m} does not divide the input features of {', '.join(odd)}; name them in keep"
+            )
         found = []
-        for weight in free_weights(network, self.keep, self.outputs):
+        for weight in weights:
             features, *kernel = weight.inputs
-            if weight.shape[features] % self.m:
-                raise SecateursError(
-                    f"n_m: {weight.name} has {weight.shape[features]} input features, which {self.m} does not divide; "
-                    "name it in keep"
-                )
             member = Member(weight.name, (*weight.outputs, *kernel, features))
             grid = tuple(weight.shape[axis] for axis in member.dims)
             found.append(Group(weight.name, prod(weight.shape), (member,), self.m, grid=grid))
