@@ -65,3 +65,10 @@ def test_rows_keep_numbers_whole() -> None:
     shown = _show(table.rows({"name": False, "size": True}, [["encoder.layer.0.attention.heads" * 3, 123456789]]), 40)
     assert "123456789" in shown
     assert max(map(len, shown.splitlines())) <= 40
+
+
+def test_a_latency_names_its_clock() -> None:
+    wall = Reading("latency", 0.0123, "s", "measured", (0.012, 0.013), "wall clock, cpu, 1 thread")
+    assert "latency, wall clock" in _show(table.readings({"latency": wall}), 120)
+    cpu = Reading("latency", 0.0073, "s", "measured", source="process CPU time, cpu, 1 thread")
+    assert "latency, CPU time" in _show(table.comparison(Comparison({"latency": cpu}, {"latency": cpu}, {})), 120)

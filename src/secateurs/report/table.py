@@ -44,10 +44,10 @@ def comparison(it: Comparison, title: str | None = None) -> Table:
     for name in _order(it):
         dense, pruned = it.dense.get(name), it.pruned.get(name)
         if dense is None or pruned is None:
-            table.add_row(_title(name), _value(dense), _value(pruned), "-", _how(dense or pruned))
+            table.add_row(_clocked(name, dense or pruned), _value(dense), _value(pruned), "-", _how(dense or pruned))
         else:
             shown = change(dense, pruned, it.paired.get(name))
-            table.add_row(_title(name), _value(dense), _value(pruned), shown, _how(pruned))
+            table.add_row(_clocked(name, pruned), _value(dense), _value(pruned), shown, _how(pruned))
     return table
 
 
@@ -75,7 +75,7 @@ def readings(them: Mapping[str, Reading], title: str | None = None) -> Table:
     table.add_column("95 % interval", justify="right", overflow="fold")
     table.add_column("how", style="dim", overflow="fold")
     for name, it in them.items():
-        table.add_row(_title(name), _value(it), _interval(it), _how(it))
+        table.add_row(_clocked(name, it), _value(it), _interval(it), _how(it))
     return table
 
 
@@ -113,6 +113,13 @@ def _table(title: str | None) -> Table:
 
 def _title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
+
+
+def _clocked(name: str, it: Reading | None) -> str:
+    """The title, for a latency with the clock: one network is read on the wall's, two are compared on the processor's."""
+    clock = (it.source or "").partition(",")[0] if it is not None and name == "latency" else ""
+    short = {"process CPU time": "CPU time"}.get(clock, clock)
+    return f"{_title(name)}, {short}" if short else _title(name)
 
 
 def _value(it: Reading | None) -> str:
