@@ -116,7 +116,7 @@ def _title(name: str) -> str:
 
 
 def _clocked(name: str, it: Reading | None) -> str:
-    """The title, for a latency with the clock: one network is read on the wall's, two are compared on the processor's."""
+    """The title, for a latency with its clock: the wall's for one network, mostly the processor's for two."""
     clock = (it.source or "").partition(",")[0] if it is not None and name == "latency" else ""
     short = {"process CPU time": "CPU time"}.get(clock, clock)
     return f"{_title(name)}, {short}" if short else _title(name)
