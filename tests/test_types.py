@@ -53,6 +53,8 @@ def test_cut_by_hand() -> None:
     assert Member("w", (0, 1)).cut(weight).tolist() == [[0], [1], [2], [3], [4], [5]]
     assert Member("w", (1, 0)).cut(weight).tolist() == [[0], [3], [1], [4], [2], [5]]
     assert Member("w", (1,), torch.tensor([[2, 0]])).cut(weight).tolist() == [[2, 5, 0, 3]]
+    assert Member("w", (0,), torch.tensor([[0, 1]])).cut(weight).tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert Member("w", (0,), torch.tensor([[1, 0]])).cut(weight).tolist() == [[3, 4, 5, 0, 1, 2]]
 
 
 def plans() -> st.SearchStrategy[Plan]:

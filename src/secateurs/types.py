@@ -85,6 +85,9 @@ class Member:
         flat = flat.reshape(flat.shape[0], -1)
         if self.index is None:
             return flat
+        every = torch.arange(len(flat), device=self.index.device)
+        if torch.equal(self.index.flatten(), every):  # one unit after the other: nothing to pick
+            return flat.reshape(len(self.index), -1)
         return flat[self.index.to(flat.device)].flatten(1)
 
     def mask(self, keep: Tensor, shape: Sequence[int]) -> Tensor:

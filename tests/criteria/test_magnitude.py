@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Literal
+
+import pytest
 import torch
 
 from secateurs.criteria.magnitude import Magnitude
@@ -20,3 +23,11 @@ def test_a_single_weight_is_its_absolute_value() -> None:
 
 def test_half_precision_does_not_overflow() -> None:
     assert torch.isfinite(Magnitude()([Rows(torch.full((1, 4), 6e4, dtype=torch.float16))])).all()
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_columns_are_as_rows(p: Literal[1, 2]) -> None:
+    weight = torch.randn(200, 700)
+    whole = Magnitude(p)([Rows(weight.t())])
+    assert torch.allclose(whole, Magnitude(p)([Rows(weight.t().contiguous())]))
+    assert torch.allclose(whole, torch.linalg.vector_norm(weight.double(), ord=p, dim=0).float())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from secateurs.graph import trace
 from secateurs.graph.rules import rule_for
-from secateurs.graph.trace import Trace, forward, results, run, state
+from secateurs.graph.trace import Trace, forward, results, run, state, unswept
 from secateurs.types import SecateursError
 
 
@@ -259,3 +260,15 @@ def test_a_hook_that_a_pass_registers_goes_with_the_note_that_it_is_there() -> N
     (first,), (second,) = (forward(model, (torch.ones(2, 4),)) for _ in range(2))
     assert torch.equal(first, second)
     assert not model.hooked and not model.a._forward_hooks
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_rubbish_is_looked_for_after_a_pass_as_before_it(enabled: bool) -> None:
+    was, during = gc.isenabled(), []
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with unswept():
+            during.append(gc.isenabled())
+        assert (during, gc.isenabled()) == ([False], enabled)
+    finally:
+        (gc.enable if was else gc.disable)()

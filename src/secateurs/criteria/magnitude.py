@@ -11,6 +11,9 @@ from torch import Tensor
 
 from secateurs.types import Need, Rows
 
+PART = 65536
+"""So many numbers are squared at a time, in memory that is at hand."""
+
 
 @dataclass(frozen=True)
 class Magnitude:
@@ -36,4 +39,6 @@ class Magnitude:
         if rows.stride(1) == 1:
             norms: Tensor = torch.linalg.vector_norm(rows, ord=self.p, dim=1)
             return norms
-        return rows.abs().sum(1) if self.p == 1 else rows.square().sum(1).sqrt()  # torch's norm of columns is slow
+        parts = torch.split(rows, max(1, PART // max(1, len(rows))), dim=1)  # torch's norm of columns is slow
+        total = torch.stack([(part.abs() if self.p == 1 else part.square()).sum(1) for part in parts]).sum(0)
+        return total if self.p == 1 else total.sqrt()

@@ -8,7 +8,7 @@ from secateurs.graph import naming
 from secateurs.graph.network import Graph, Sum
 from secateurs.graph.rewrite import freed, record
 from secateurs.graph.rules import rule_for
-from secateurs.graph.trace import Trace, run
+from secateurs.graph.trace import Trace, run, unswept
 from secateurs.graph.weightless import UnknownValueError, weightless
 from secateurs.types import Inputs, SecateursError
 
@@ -25,7 +25,7 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     Raises:
         SecateursError: where the forward pass fails on these inputs.
     """
-    with weightless(model):
+    with weightless(model), unswept():
         found = Trace()
         _run(found, model, example_inputs)
         return naming.build(model, found)

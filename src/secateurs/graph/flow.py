@@ -151,9 +151,13 @@ class Flow:
         self.steps.append(Step(operator.name, self.module, reads, tuple(makes), self.has_product))
         self.has_product = False
 
+    def makers(self) -> dict[int, int]:
+        """Value -> the step that makes it, by its place."""
+        return {value: i for i, step in enumerate(self.steps) for value in step.makes}
+
     def used(self) -> frozenset[int]:
         """The steps that the results, or what was seen on the way, come from, by their place."""
-        makers = {value: i for i, step in enumerate(self.steps) for value in step.makes}
+        makers = self.makers()
         left = [*self.results, *self.seen]
         found: set[int] = set()
         while left:

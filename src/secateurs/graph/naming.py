@@ -26,8 +26,10 @@ def build(model: nn.Module, trace: Trace) -> Graph:
     """Name what the trace found."""
     tensors = dict(state(model))
     labels = {name: trace.label(tensor) for name, tensor in tensors.items()}
-    tokens = vocabularies.free(model, trace)
     carriers = _carriers(labels)
+    tokens = vocabularies.free(model, trace, tensors, carriers)
+    if tokens:  # tables and the layers that score are one
+        carriers = _carriers(labels)
     _freeze_untouchable(carriers, tensors, labels)
     _find_query_groups(labels.values())
     for axis in (axis for label in labels.values() for axis in label.axes):

@@ -50,7 +50,7 @@ class Reach:
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.maker = {value: i for i, step in enumerate(flow.steps) for value in step.makes}
+        self.maker = flow.makers()
         self.alive = self._alive()
         self.readers: dict[int, set[int]] = {}
         self.total: Counter[str] = Counter()

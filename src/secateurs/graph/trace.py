@@ -7,7 +7,9 @@ operator without a rule freezes the dims that it touches.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import chain
 from typing import Any, TypeAlias
@@ -188,6 +190,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def compute(self, call: Call) -> Any:
         """What the operator gives."""
         return call.func(*call.args, **call.kwargs)
+
+
+@contextmanager
+def unswept() -> Iterator[None]:
+    """While open, Python looks for no rubbish: what a pass writes down lives on, and each look at it costs a pass."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -7,14 +7,14 @@ are all that reads the tensors: whatever is done to numbers before, or to scores
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from secateurs.graph.axes import Axis, Node, factors, find, leaves, unify
+from secateurs.graph.axes import Node, factors, find, leaves, unify
 from secateurs.graph.flow import Flow
-from secateurs.graph.trace import Trace, state
+from secateurs.graph.trace import Trace
 from secateurs.vocabulary import can_shorten
 
 SCORED = "tokens that are gone have no score, where zeros in their place would have one"
@@ -34,9 +34,21 @@ class Found:
     outputs: tuple[str, ...]
 
 
-def free(model: nn.Module, trace: Trace) -> dict[Node, Found]:
-    """Find the vocabularies and let them shrink; a table and the layer that scores its tokens share one dim."""
-    held = {leaf: modules for leaf, modules in _held(model, trace) if modules}
+def free(
+    model: nn.Module,
+    trace: Trace,
+    tensors: Mapping[str, Tensor],
+    carriers: Mapping[Node, Sequence[tuple[str, int]]],
+) -> dict[Node, Found]:
+    """Find the vocabularies and let them shrink; a table and the layer that scores its tokens share one dim.
+
+    Args:
+        model: The network.
+        trace: Of it.
+        tensors: Its parameters and buffers by name.
+        carriers: Dim -> every (tensor, axis) that carries it; to be found anew where there are vocabularies.
+    """
+    held = {leaf: modules for leaf, modules in _held(model, trace, tensors, carriers) if modules}
     tables = {leaf: it for leaf, it in held.items() if it.tables and _is_looked_up(it, leaf, trace.flow)}
     outputs = {leaf: it for leaf, it in held.items() if it.outputs and not it.tables and _is_output(it, leaf, trace)}
     out: dict[Node, Found] = {}
@@ -55,17 +67,19 @@ def free(model: nn.Module, trace: Trace) -> dict[Node, Found]:
     return out
 
 
-def _held(model: nn.Module, trace: Trace) -> Iterator[tuple[Node, Found | None]]:
+def _held(
+    model: nn.Module,
+    trace: Trace,
+    tensors: Mapping[str, Tensor],
+    carriers: Mapping[Node, Sequence[tuple[str, int]]],
+) -> Iterator[tuple[Node, Found | None]]:
     """Every dim that is the rows of tensors, with the layers that hold these; None where others read them."""
-    carriers: dict[Node, list[tuple[str, int, Axis]]] = {}
-    for name, tensor in state(model):
-        for i, axis in enumerate(trace.label(tensor).axes):
-            for leaf in dict.fromkeys(leaves(axis)):
-                carriers.setdefault(leaf, []).append((name, i, axis))
-    tensors = dict(state(model))
     for leaf, where in carriers.items():
-        if leaf.events & {"vocabulary", "output"} and all(i == 0 and factors(axis) == [leaf] for _, i, axis in where):
-            yield leaf, _layers(model, trace, {name: tensors[name] for name, _, _ in where})
+        if not leaf.events & {"vocabulary", "output"}:
+            continue
+        held = {name: tensors[name] for name, _ in where}
+        if all(i == 0 and factors(trace.label(held[name]).axes[0]) == [leaf] for name, i in where):
+            yield leaf, _layers(model, trace, held)
 
 
 def _layers(model: nn.Module, trace: Trace, tensors: dict[str, Tensor]) -> Found | None:
@@ -87,19 +101,20 @@ def _layers(model: nn.Module, trace: Trace, tensors: dict[str, Tensor]) -> Found
 def _is_looked_up(it: Found, leaf: Node, flow: Flow) -> bool:
     """Whether the numbers of its rows are inputs of the network."""
     looks = [step.reads for step in flow.steps if step.module in it.tables and step.operator == "aten.embedding"]
-    by_input = all(len(reads) == 2 and _is_given(flow, reads[1]) for reads in looks)
+    makers = flow.makers()
+    by_input = all(len(reads) == 2 and _is_given(flow, reads[1], makers) for reads in looks)
     return bool(looks) and by_input and "looked up by constants" not in leaf.events
 
 
-def _is_given(flow: Flow, value: int) -> bool:
-    makers = {made: step for step in flow.steps for made in step.makes}
+def _is_given(flow: Flow, value: int, makers: Mapping[int, int]) -> bool:
+    carries = {f"aten.{name}" for name in CARRIES.split()}
     left, seen = [value], set()
     while left:
         value = left.pop()
-        step = makers.get(value)
+        step = flow.steps[makers[value]] if value in makers else None
         if step is None and value not in flow.stored.values():
             return True
-        if step is not None and value not in seen and step.operator.removeprefix("aten.") in CARRIES.split():
+        if step is not None and value not in seen and step.operator in carries:
             left += step.reads
         seen.add(value)
     return False
@@ -107,7 +122,7 @@ def _is_given(flow: Flow, value: int) -> bool:
 
 def _is_output(it: Found, leaf: Node, trace: Trace) -> bool:
     """Whether the scores are an output of the network, and no product is taken over them on the way."""
-    ours = (c.module for c in trace.contractions if leaf in _all(c.axes))
+    ours = (c.module for c in trace.contractions if leaf in leaves(*c.axes))
     return "output" in leaf.events and all(module in it.outputs for module in ours)
 
 
@@ -117,10 +132,6 @@ def _alike(table: Found, output: Found, trace: Trace) -> bool:
         [visit.arguments[0].axes for name in names for visit in trace.flow.visits.get(name, ()) if visit.arguments]
         for names in (table.tables, output.outputs)
     )
-    places = [_all(axes) for axes in read]
-    made = [_all(axes[:-1]) for axes in scored]
+    places = [frozenset(leaves(*axes)) for axes in read]
+    made = [frozenset(leaves(*axes[:-1])) for axes in scored]
     return bool(made) and all(place in places for place in made)
-
-
-def _all(axes: Iterable[Axis]) -> frozenset[Node]:
-    return frozenset(leaf for axis in axes for leaf in leaves(axis))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -57,12 +57,15 @@ def weightless(model: nn.Module) -> Iterator[None]:
     """
     held: list[dict[str, Any]] = [d for module in model.modules() for d in (module._parameters, module._buffers)]
     before = [(values, name, x) for values in held for name, x in values.items() if x is not None and x.is_meta]
+    if not before:
+        yield
+        return
     mode = Weightless()
     shapes = {id(x): mode.shape_of(x) for _, _, x in before}  # a tied parameter stays one
     try:
         for values, name, x in before:
             values[name] = shapes[id(x)]
-        with mode if before else nullcontext(), _quiet():
+        with mode, _quiet():
             yield
     finally:
         for values, name, x in before:

@@ -88,7 +88,7 @@ def _add_summand(call: Call, summand: Tensor, axes: list[Axis]) -> frozenset[Nod
         if size_of(axis) != 1:
             unify(mine, axis, f"{call.name} meets it in two arrangements")
     carried = call.label(summand).carried()
-    return call.dirty(summand) | frozenset(leaf for axis in axes for leaf in leaves(axis) if leaf not in carried)
+    return call.dirty(summand) | (frozenset(leaves(*axes)) - carried)
 
 
 def convolution(call: Call) -> None:
@@ -184,7 +184,7 @@ def solve(call: Call) -> None:
     for axis in (rows, columns, axes[-2 if call.kwargs.get("left", True) else -1]):
         freeze(axis, f"a system is solved along it ({call.name})")
     if not call.kwargs.get("unitriangular", False):
-        whole = frozenset(leaf for axis in batch for leaf in leaves(axis)) - call.dirty(a)
+        whole = frozenset(leaves(*batch)) - call.dirty(a)
         freeze(whole, f"{call.name} is undefined where its entries are zero")
     call.give(axes, call.dirty(b))
 
@@ -217,7 +217,7 @@ def trilinear(call: Call) -> None:
         freeze(frozenset(leaves(axes[d])) - zero, f"{call.name} sums over it where its entries are not zero")
     call.contract(*axes.values(), weight=next((name for name in names if name), None))
     kept = [axes[d] for d in range(count) if d not in summed]
-    call.give(kept, frozenset(leaf for axis in kept for leaf in leaves(axis)) - zero)
+    call.give(kept, frozenset(leaves(*kept)) - zero)
 
 
 def distance(call: Call) -> None:
@@ -234,7 +234,7 @@ def distance(call: Call) -> None:
         axis if size_of(axis) == n else (Node(n, f"{call.name} broadcasts it"),)
         for axis, n in zip((*batch, la[-2], lb[-2]), call.out.shape, strict=True)
     ]
-    call.give(out, [leaf for axis in out for leaf in leaves(axis)])
+    call.give(out, leaves(*out))
 
 
 def attention(call: Call) -> None:
@@ -261,7 +261,7 @@ def attention(call: Call) -> None:
     call.contract(lq[0], lq[1], lq[2], lq[3], lk[2])
     call.contract(lq[0], lq[1], lq[2], lk[2], lv[3])
     carried = call.label(v).carried()
-    dirty = call.dirty(v) | frozenset(leaf for leaf in leaves(lq[1]) if leaf not in carried)
+    dirty = call.dirty(v) | (frozenset(leaves(lq[1])) - carried)
     out, *rest = call.outputs()
     call.give([*lq[:3], lv[3]], dirty, out)
     for extra in rest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -127,7 +127,7 @@ def scatter(call: Call) -> None:
     tensors = [t for t in (target, written) if isinstance(t, Tensor)]
     clean = _alongside(call, dim, picks, *tensors) - call.dirty(target)
     stays_zero = len(tensors) > 1 and written.dim() == target.dim()
-    call.give(call.axes(target), call.dirty(*tensors) if stays_zero else frozenset(_all(call.axes(target))) - clean)
+    call.give(call.axes(target), call.dirty(*tensors) if stays_zero else frozenset(leaves(*call.axes(target))) - clean)
 
 
 def _alongside(call: Call, dim: int, picks: Tensor, whole: Tensor, *parts: Tensor) -> frozenset[Node]:
@@ -159,7 +159,7 @@ def index_put(call: Call) -> None:
     before, after = _around(call, target, picks)
     n_new = max(pick.dim() if pick.dtype.is_signed else 1 for pick in picks if pick is not None)
     places: list[Axis | None] = [*before, *[None] * n_new, *after]
-    kept = frozenset(_all((*before, *after)))
+    kept = frozenset(leaves(*before, *after))
     for place, axis in zip(reversed(places), reversed(call.axes(values)), strict=False):
         if place is None:
             freeze(axis, INDEXED)
@@ -185,10 +185,6 @@ def masked_scatter(call: Call) -> None:
     for axis in (*mine[: len(mine) - whole], *theirs[: len(theirs) - whole]):
         freeze(axis, INDEXED)
     call.give(mine, call.dirty(target, values))
-
-
-def _all(axes: Iterable[Axis]) -> list[Node]:
-    return [leaf for axis in axes for leaf in leaves(axis)]
 
 
 def made(call: Call) -> None:

@@ -29,18 +29,14 @@ def _give_reduced(call: Call, source: Tensor, dims: Iterable[int], keeps_zero: b
             axes: list[Axis] = [() if d in dims else axis for d, axis in enumerate(label.axes)]
         else:
             axes = [axis for d, axis in enumerate(label.axes) if d not in dims]
-        call.give(axes, label.dirty if keeps_zero else _all(axes), out)
-
-
-def _all(axes: Iterable[Axis]) -> list[Node]:
-    return [leaf for axis in axes for leaf in leaves(axis)]
+        call.give(axes, label.dirty if keeps_zero else leaves(*axes), out)
 
 
 def _only_in(axes: Sequence[Axis], dims: Iterable[int]) -> frozenset[Node]:
     """The leaves of some axes that no other axis carries: what is removed along them, the reference holds at zero."""
     dims = set(dims)
     inside, outside = ([axis for d, axis in enumerate(axes) if (d in dims) == held] for held in (True, False))
-    return frozenset(_all(inside)) - frozenset(_all(outside))
+    return frozenset(leaves(*inside)) - frozenset(leaves(*outside))
 
 
 def total(call: Call) -> None:
@@ -95,7 +91,7 @@ def along(call: Call) -> None:
     _ranked(call, axes[dim])
     for out in call.outputs():
         axes[dim] = axes[dim] if out.shape[dim] == source.shape[dim] else (Node(out.shape[dim], "picked by rank"),)
-        call.give(axes, frozenset(_all(axes)) - clean, out)
+        call.give(axes, frozenset(leaves(*axes)) - clean, out)
 
 
 def _ranked(call: Call, axis: Axis) -> None:
@@ -133,11 +129,11 @@ def layer_norm(call: Call) -> None:
         tag(axis, "statistic")
     shifted = len(affine) > 1
     out, *rest = call.outputs()
-    dirty = frozenset(_all(axes)) if shifted else call.dirty(source)
+    dirty = frozenset(leaves(*axes)) if shifted else call.dirty(source)
     call.give(axes, dirty - _only_in(axes, range(len(axes) - len(shape), len(axes))), out)
     for extra in rest:
         kept = [axes[d] if extra.dim() > d and extra.shape[d] == source.shape[d] else () for d in range(extra.dim())]
-        call.give(kept, _all(kept), extra)
+        call.give(kept, leaves(*kept), extra)
 
 
 def group_norm(call: Call) -> None:
@@ -171,7 +167,7 @@ def _scaled(call: Call, axes: Sequence[Axis], mean: Tensor | None = None) -> fro
     here = before & channels if scale is None else before & channels & call.dirty(scale)
     if shift is not None:
         here |= call.dirty(shift)
-    elsewhere = before if mean is None and shift is None else frozenset(_all(axes))
+    elsewhere = before if mean is None and shift is None else frozenset(leaves(*axes))
     return here | (elsewhere - channels)
 
 
@@ -236,7 +232,7 @@ def sampled(call: Call) -> None:
         tag(axes[1], "inner")
     for axis in (*axes[2:], places[-1]):
         freeze(axis, "a spatial position")
-    call.give([*axes[:2], *places[1:-1]], call.dirty(source) | frozenset(_all(places[1:-1])))
+    call.give([*axes[:2], *places[1:-1]], call.dirty(source) | frozenset(leaves(*places[1:-1])))
 
 
 def grid(call: Call) -> None:
@@ -245,7 +241,7 @@ def grid(call: Call) -> None:
     for axis in numbers:
         freeze(axis, "its positions are the numbers of an affine map")
     axes: list[Axis] = [batch, *((Node(n, "a spatial position"),) for n in call.out.shape[1:])]
-    call.give(axes, _all(axes))
+    call.give(axes, leaves(*axes))
 
 
 def triangle(call: Call) -> None:
