@@ -25,7 +25,7 @@ FLOORS = (
     {"names", "attention", "blocks", "moments", "program", "shelf", "units", "vocabulary"},
     {"repair", "sequential"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "select", "measures"},
-    {"archive", "evidence", "surgery"},
+    {"archive", "biases", "evidence", "surgery"},
     {"recipe", "checkpoint"},
     {"settling"},
     {"prune", "stream"},

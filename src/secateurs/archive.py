@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateurs.program import Program
-from secateurs.repair import Change, Repair
+from secateurs.repair import Biased, Change, Repair
 from secateurs.types import Argument, Plan, Returns, SecateursError, Skip
 from secateurs.vocabulary import Tokens
 
@@ -161,6 +161,8 @@ def _unpack_repair(packed: Mapping[str, Any]) -> Change:
         bits = np.frombuffer(bytes.fromhex(packed["tokens"]), np.uint8)
         stays = np.unpackbits(bits, count=packed["size"]).nonzero()[0]
         return Tokens(packed["module"], tuple(stays.tolist()), packed["size"])
+    if "size" in packed:
+        return Biased(packed["module"], packed["size"])
     value = packed["value"]
     return Repair(packed["module"], packed["attribute"], value if isinstance(value, int) else tuple(value))
 

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from secateurs import evidence, surgery
+from secateurs.biases import known, lacking
 from secateurs.graph import Graph, recorded, trace
 from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.recipe import Recipe
-from secateurs.repair import Change, copied
+from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import select, without_dropped
 from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.types import Facts, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
@@ -39,7 +40,7 @@ class Pruned:
         model: Physically smaller where the structure allows it; runs.
         plan: What stays, relative to the dense network.
         repairs: The attributes that the smaller network needed changed, the modules that it does not run, the tokens
-            that it has.
+            that it has, the biases that it was given.
         masked: The dense-shaped network with the same values and zeros elsewhere; pruning goes on from it.
         groups: The groups that the plan speaks of.
         sparsity: The fraction removed that was asked for.
@@ -97,7 +98,9 @@ def rounds(
         raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)
     groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
-    current = copied(start.masked if start else model)
+    added = _biased(model, groups, recipe, start)
+    network, current = known(network, added), copied(start.masked if start else model)
+    bias_(current, added)
     plan = start.plan if start else Plan({})
     if start:  # whoever trained the smaller network since then wants that kept
         surgery.scatter_(current, start.model, groups, plan)
@@ -125,7 +128,7 @@ def rounds(
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
         small = shrunk.model
-        yield Pruned(shrunk.model, plan, shrunk.repairs, copied(current), groups, step)
+        yield Pruned(shrunk.model, plan, (*added, *shrunk.repairs), copied(current), groups, step)
         surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
 
 
@@ -193,6 +196,13 @@ def _check_keep(structures: Sequence[Structure], network: Graph) -> None:
                 mend = f"near it: {', '.join(near)}" if near else "`secateurs inspect` shows the names"
                 kind = type(structure).__name__.lower()
                 raise SecateursError(f"{kind}: keep {pattern!r} matches nothing of the network; {mend}")
+
+
+def _biased(model: nn.Module, groups: Sequence[Group], recipe: Recipe, start: Pruned | None) -> tuple[Biased, ...]:
+    """The layers that have a bias from here on; a recovery that wants them to says so by an attribute ``adds_bias``."""
+    if start:
+        return tuple(repair for repair in start.repairs if isinstance(repair, Biased))
+    return lacking(model, groups) if getattr(recipe.recovery, "adds_bias", False) else ()
 
 
 def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: surgery.Positions) -> Facts:

@@ -1,4 +1,4 @@
-"""What a physically smaller network needs changed beside its tensors: sizes in attributes, modules not run, tokens.
+"""What a physically smaller network needs changed beside its tensors: sizes, modules not run, tokens, biases.
 
 After tensors shrink, integers kept by modules (``num_heads``, ``groups``, ``normalized_shape``, fields of a config) are
 stale. A repair names one of them and its new value; where a whole layer went, a module stands in for it that hands on
@@ -38,7 +38,20 @@ class Repair:
     value: int | tuple[int, ...]
 
 
-Change: TypeAlias = Repair | Skip | Tokens
+@dataclass(frozen=True)
+class Biased:
+    """A layer that has a bias in the smaller network, and none in the network that it was pruned from.
+
+    Args:
+        module: Qualified name of the layer.
+        size: Outputs of the layer in the dense network.
+    """
+
+    module: str
+    size: int
+
+
+Change: TypeAlias = Repair | Skip | Tokens | Biased
 """What a smaller network needs changed."""
 
 
@@ -113,8 +126,40 @@ def skip_(model: nn.Module, repairs: Iterable[Change]) -> None:
                 model.set_submodule(repair.module, Skipped(module, repair.returns))
 
 
+def bias_(model: nn.Module, repairs: Iterable[Change]) -> None:
+    """Give layers the biases that they lack, of zeros: the network computes what it did.
+
+    Args:
+        model: Changed in place; a layer that has a bias keeps it, and one that is not run gets none.
+        repairs: Those that are no ``Biased`` are passed over.
+    """
+    modules = dict(model.named_modules())
+    for repair in repairs:
+        if isinstance(repair, Biased):
+            layer = modules.get(repair.module)
+            weight = None if layer is None else layer._parameters.get("weight")
+            if layer is not None and weight is not None and layer._parameters.get("bias") is None:
+                bias = nn.Parameter(weight.detach().new_zeros(repair.size), requires_grad=weight.requires_grad)
+                layer.register_parameter("bias", bias)
+
+
+def prepare_(model: nn.Module, repairs: Iterable[Change]) -> None:
+    """Make a network ready for the tensors of a smaller one: what is not run is skipped, and biases have a place.
+
+    Args:
+        model: The dense network, changed in place.
+        repairs: Those of sizes and tokens wait until the tensors have their new shapes.
+
+    Raises:
+        SecateursError: The model has no such module.
+    """
+    repairs = tuple(repairs)
+    skip_(model, repairs)
+    bias_(model, repairs)
+
+
 def apply_repairs_(model: nn.Module, repairs: Iterable[Change]) -> None:
-    """Skip what is not run, let layers that lost tokens speak the old numbers, and set the repaired sizes, in order.
+    """Skip what is not run, add biases, let layers that lost tokens speak the old numbers, set the repaired sizes.
 
     An object on the way of a dotted attribute (a config that many modules share) is copied for its module first, so
     that the others keep theirs. A list stays a list and a tuple a tuple, of the same class. An attention of torch's own
@@ -128,7 +173,7 @@ def apply_repairs_(model: nn.Module, repairs: Iterable[Change]) -> None:
         SecateursError: The model has no such module or attribute.
     """
     repairs = tuple(repairs)
-    skip_(model, repairs)
+    prepare_(model, repairs)
     for repair in repairs:
         try:
             if isinstance(repair, Repair):

@@ -14,7 +14,7 @@ from secateurs.archive import State, give_state_, read_state, read_tensors, unpa
 from secateurs.deploy.build import Function
 from secateurs.deploy.manifest import PLAN, PROGRAM, RECIPE, REPAIRS, WEIGHTS, read_build, read_manifest, verify
 from secateurs.program import read_program
-from secateurs.repair import apply_repairs_, skip_
+from secateurs.repair import apply_repairs_, prepare_
 from secateurs.types import Plan, SecateursError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def load(directory: str | Path, build: Callable[[], nn.Module] | None = None) ->
     tensors, about = read_tensors(directory / WEIGHTS)
     _check_shapes(model, about["dense_shapes"])
     repairs = unpack_repairs(json.loads((directory / REPAIRS).read_text(encoding="utf-8")))
-    skip_(model, repairs)
+    prepare_(model, repairs)
     give_state_(model, State(tensors, about["ties"], frozenset(about["passing"])))
     apply_repairs_(model, repairs)
     return model.eval()

@@ -24,7 +24,7 @@ from secateurs.archive import (
 from secateurs.measures.instruments.forward import device_of
 from secateurs.program import read_program
 from secateurs.prune import Pruned
-from secateurs.repair import apply_repairs_, copied, skip_
+from secateurs.repair import apply_repairs_, bias_, copied, prepare_
 from secateurs.search.journal import unwritten
 from secateurs.surgery import scatter_
 from secateurs.types import Group, Plan, SecateursError
@@ -86,11 +86,12 @@ def restore(path: Path, model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
     masked = copied(model)
     if state.program is None:
         small = copied(model)
-        skip_(small, repairs)
+        prepare_(small, repairs)
         give_state_(small, state)
         apply_repairs_(small, repairs)
     else:
         small = read_program(state.program, state.tensors, state.ties).to(device_of(model))
+    bias_(masked, repairs)
     scatter_(masked, small, groups, plan)
     return Pruned(small, plan, repairs, masked, groups, sparsity)
 

@@ -1,0 +1,45 @@
+"""What removed inputs gave on average becomes a bias: ``b += W_P E[x_P]`` (An et al. 2024, FLAP, arXiv:2312.11983).
+
+Found as the mean difference between what the dense layer gives and what the pruned one does::
+
+    b += E[W x] - E[W_S x_S]
+
+Where nothing was pruned before the layer this is the paper's, to the letter; behind other pruned layers it makes up for
+the drift of the inputs that are left as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from secateurs.recoveries._beside import Beside, Layer, Sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bias(Beside):
+    """Correct the mean of every layer that has lost inputs or single weights; no weight changes.
+
+    Layers without a bias are given one where they can lose inputs and keep their outputs. Positions that are padding
+    count. A layer that has lost outputs as well is left alone.
+
+    Fields: those of ``Beside``.
+    """
+
+    adds_bias: ClassVar[bool] = True
+
+    def mends(self, layer: Layer, masks: Mapping[str, Tensor]) -> bool:
+        """Layers with a bias that have lost something that they read."""
+        return layer.bias is not None and (layer.narrowed or f"{layer.name}.weight" in masks)
+
+    def mend_(self, layer: Layer, sums: Sums, masks: Mapping[str, Tensor]) -> None:
+        """Add the mean error."""
+        bias = layer.bias
+        assert bias is not None
+        assert isinstance(sums.error, Tensor)
+        mask = masks.get(f"{layer.name}.bias")
+        shift = (sums.error / sums.number).to(bias)
+        bias += shift if mask is None else shift * mask.to(bias.device)
