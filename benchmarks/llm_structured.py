@@ -1,0 +1,156 @@
+"""Which smaller language model is best at one parameter count? Width and depth of SmolLM2-135M without retraining.
+
+    SECATEURS_DATA=... python benchmarks/llm_structured.py --model DIRECTORY
+
+One model, one calibration set (64 sequences of 512 tokens of wikitext-2's validation text, evenly spaced), one
+evaluation (perplexity over the first 60 x 512 tokens of its test text, no BOS token). FLAP, LLM-Pruner, ShortGPT and
+Shortened LLaMA are recipes; so is ours. Width: a quarter of the parameters of the blocks; and, as FLAP was measured
+elsewhere, a fifth of the feed-forward neurons alone. Depth: 6 of 30 blocks.
+
+Each is pruned, checked against its masked network, and measured: perplexity, parameters, multiply-accumulates, and the
+seconds of a forward pass over 128 tokens in pairs with the dense model. Zero-shot accuracies have a column of their own
+where ``--zero-shot`` names tasks.
+
+Results are kept after every method, so a run that is cut short goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateurs import Recipe, Task, load_recipe
+from secateurs.measures.instruments.pairs import Pairs, ratio
+from secateurs.measures.macs import Macs
+from secateurs.measures.parameters import Parameters
+from secateurs.measures.perplexity import Perplexity
+from secateurs.prune import prune, traced
+from secateurs.tasks.language_modelling import LanguageData, language_modelling
+
+RESULTS = Path(__file__).parent / "results" / "llm_structured.json"
+ENDS = ["*.layers.0.*", "*.layers.1.*", "*.layers.2.*", "*.layers.29.*"]
+RANKED = {"currency": "parameters", "floor": 0.2}
+
+METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "FLAP, feed-forward only": ("flap", 0.2, {"structure": ["neuron"]}),
+    "ours, feed-forward only": ("llm_width", 0.2, {"structure": ["neuron"]}),
+    "FLAP": ("flap", 0.25, {}),
+    "LLM-Pruner": (
+        "llm_pruner",
+        0.25,
+        {"structure": [{"head": {"keep": ENDS}}, {"neuron": {"keep": ENDS}}], "allocation": {"global_rank": RANKED}},
+    ),
+    "ours, width": ("llm_width", 0.25, {}),
+    "ShortGPT": ("shortgpt", 0.2, {}),
+    "Shortened LLaMA": ("shortened_llama", 0.2, {}),
+    "ours, depth": ("llm_depth", 0.2, {}),
+}
+
+
+def opened(path: str) -> tuple[nn.Module, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(path)
+
+
+def task_of(model: nn.Module, tokenizer: Any, windows: int, count: int) -> Task:
+    text = Path(os.environ["SECATEURS_DATA"]) / "wikitext2"
+    valid, test = text / "wiki.valid.tokens.txt.gz", text / "wiki.test.tokens.txt.gz"
+    data = LanguageData(valid, test, valid, count=count, windows=windows, example_length=128)
+    return language_modelling(model, tokenizer, data)
+
+
+def recipe_of(name: str, changes: dict[str, Any]) -> Recipe:
+    return Recipe.from_dict({**load_recipe(name).to_dict(), **changes})
+
+
+def blocks(model: nn.Module, shapes: dict[str, torch.Size]) -> int:
+    """Parameters of the matrices of the blocks."""
+    return sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and len(shapes[name]) == 2)
+
+
+def measured(model: nn.Module, task: Task, dense: nn.Module | None) -> dict[str, Any]:
+    perplexity = Perplexity()(model, task)
+    found = {
+        "perplexity": perplexity.value,
+        "parameters": int(Parameters()(model, task).value),
+        "macs": int(Macs()(model, task).value),
+    }
+    if dense is not None:
+        pairs = ratio(dense, model, task.example_inputs, Pairs(max_seconds=30))
+        low, high = pairs.ratio.spread or (pairs.ratio.value, pairs.ratio.value)
+        found["tokens_per_second_over_dense"] = [1 / pairs.ratio.value, 1 / high, 1 / low]
+        found["verdict"] = pairs.verdict
+        found["macs_over_dense"] = found["macs"] / int(Macs()(dense, task).value)
+    return found
+
+
+def one(name: str, model: nn.Module, task: Task, speed: bool) -> dict[str, Any]:
+    recipe_name, sparsity, changes = METHODS[name]
+    recipe = recipe_of(recipe_name, changes)
+    began = time.process_time()
+    pruned = prune(model, task, recipe, sparsity, network=traced(model, small_inputs(task), recipe))
+    seconds = time.process_time() - began
+    shapes = {n: p.shape for n, p in pruned.masked.named_parameters()}
+    found = {"recipe": recipe.to_dict(), "sparsity": sparsity, "cpu_seconds": seconds}
+    found["blocks_over_dense"] = blocks(pruned.model, shapes) / blocks(model, shapes)
+    found["oracle"] = disagreement(pruned.masked, pruned.model, small_inputs(task))
+    few = {n: keep.tolist() for n, keep in pruned.plan.keep.items() if len(keep) < 40}
+    found["dropped"] = {n: [i for i, stays in enumerate(keep) if not stays] for n, keep in few.items()}
+    return {**found, **measured(pruned.model, task, model if speed else None)}
+
+
+def small_inputs(task: Task) -> dict[str, Any]:
+    return {n: x[:, :16] if isinstance(x, torch.Tensor) else x for n, x in dict(task.example_inputs).items()}  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def disagreement(masked: nn.Module, small: nn.Module, inputs: dict[str, Any]) -> float:
+    a, b = masked(**inputs).logits, small(**inputs).logits
+    return float((a - b).abs().max() / a.abs().max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a transformers directory")
+    parser.add_argument("--methods", nargs="*", default=["dense", *METHODS], choices=["dense", *METHODS])
+    parser.add_argument("--windows", type=int, default=60, help="evaluation windows")
+    parser.add_argument("--sequences", type=int, default=64, help="calibration sequences")
+    parser.add_argument(
+        "--precision", default="highest", choices=["highest", "high", "medium"], help="of float32 products"
+    )
+    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    warnings.simplefilter("ignore")
+    torch.set_float32_matmul_precision(given.precision)
+    model, tokenizer = opened(given.model)
+    task = task_of(model, tokenizer, given.windows, given.sequences)
+    done = json.loads(given.output.read_text()) if given.output.exists() else {}
+    done["protocol"] = {**dict(task.manifest), "precision": given.precision, "threads": torch.get_num_threads()}
+    done["machine"] = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
+    rows = done.setdefault("methods", {})
+    for name in given.methods:
+        if name not in rows:
+            rows[name] = measured(model, task, None) if name == "dense" else one(name, model, task, not given.no_speed)
+            given.output.parent.mkdir(exist_ok=True)
+            given.output.write_text(json.dumps(done, indent=1, default=str) + "\n")
+        it = rows[name]
+        size, speed = it["parameters"] / 1e6, it.get("tokens_per_second_over_dense", [1.0])[0]
+        print(f"{name:24s} perplexity {it['perplexity']:8.2f}  {size:7.2f} M parameters  speed {speed:.2f}")
+
+
+if __name__ == "__main__":
+    main()
