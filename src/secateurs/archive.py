@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from errno import ENOSPC
 from pathlib import Path
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from secateurs.program import Program
+from secateurs.program import Program, places
 from secateurs.repair import Biased, Change, Repair
 from secateurs.types import Argument, Plan, Returns, SecateursError, Skip
 from secateurs.vocabulary import Tokens
@@ -52,7 +52,7 @@ def read_state(model: nn.Module) -> State:
     tensors: dict[str, Tensor] = {}
     ties: dict[str, str] = {}
     first: dict[int, str] = {}
-    for name, _, tensor in _slots(model):
+    for name, _, tensor in places(model):
         if id(tensor) in first:
             ties[name] = first[id(tensor)]
         else:
@@ -71,11 +71,11 @@ def give_state_(model: nn.Module, state: State) -> None:
     Raises:
         SecateursError: A tensor of the model is not stored, or a stored one has no place in the model.
     """
-    slots = list(_slots(model))
-    _check_names({name for name, _, _ in slots}, state, _passing(model))
+    held = list(places(model))
+    _check_names({name for name, _, _ in held}, state, _passing(model))
     given: dict[str, Tensor] = {}
     used: set[int] = set()
-    for name, module, old in slots:
+    for name, module, old in held:
         source = state.ties.get(name, name)
         if source not in state.tensors:
             continue
@@ -84,15 +84,6 @@ def give_state_(model: nn.Module, state: State) -> None:
             used.add(id(old))
         holder: dict[str, Any] = module._parameters if isinstance(old, nn.Parameter) else module._buffers
         holder[name.rpartition(".")[2]] = given[source]
-
-
-def _slots(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """Every place that holds a tensor, tied ones included: qualified name, module, tensor."""
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for held in (module._parameters, module._buffers):
-            for key, tensor in held.items():
-                if tensor is not None:
-                    yield f"{prefix}.{key}" if prefix else key, module, tensor
 
 
 def _passing(model: nn.Module) -> frozenset[str]:

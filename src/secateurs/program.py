@@ -165,11 +165,17 @@ def read_program(found: Mapping[str, Any], tensors: Mapping[str, Tensor], ties: 
 
 def slots(model: nn.Module) -> Iterator[tuple[str, bool, Tensor]]:
     """Every place of a tensor, tied ones included: name, whether ``state_dict`` has it, tensor."""
+    for name, module, tensor in places(model):
+        yield name, name.rpartition(".")[2] not in module._non_persistent_buffers_set, tensor
+
+
+def places(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """Every place that holds a tensor, tied ones included: qualified name, module, tensor."""
     for prefix, module in model.named_modules(remove_duplicate=False):
         for held in (module._parameters, module._buffers):
             for key, tensor in held.items():
                 if tensor is not None:
-                    yield f"{prefix}.{key}" if prefix else key, key not in module._non_persistent_buffers_set, tensor
+                    yield f"{prefix}.{key}" if prefix else key, module, tensor
 
 
 def _take_tensors_(program: nn.Module, holder: nn.Module) -> None:
