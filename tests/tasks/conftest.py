@@ -81,7 +81,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz .,\n"
 
 
 def letter_tokenizer() -> Any:
-    """One token per character; 0 is what it does not know, 1 begins a text."""
+    """One token per character; 0 is what it does not know, 1 begins and ends a text."""
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
@@ -90,7 +90,7 @@ def letter_tokenizer() -> Any:
     words = {word: i for i, word in enumerate(["<unk>", "<s>", *LETTERS])}
     made = Tokenizer(WordLevel(words, unk_token="<unk>"))
     made.pre_tokenizer = Split(Regex("[\\s\\S]"), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>")
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="<s>")
 
 
 def tiny_llama(**changed: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The command line: ``secateurs demo | finetune | prune | inspect | measure | compare``. No logic of its own."""
+"""The command line: ``secateurs demo | finetune | prune | inspect | measure | evaluate | ...``. No logic of its own."""
 
 from secateurs.cli.commands import main
 

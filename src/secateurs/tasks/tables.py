@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import gzip
 import hashlib
 import itertools
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
@@ -82,6 +85,42 @@ def _integer(text: str) -> int | None:
 
 def _nothing(source: str, column: str, row: int) -> str:
     return f"{source} row {row + 1} has nothing in column '{column}'; fill it or drop the row"
+
+
+def read_rows(source: str) -> list[dict[str, Any]]:
+    """Read a whole table, row by row.
+
+    Args:
+        source: As ``read_columns`` takes it; a file may be gzipped.
+
+    Raises:
+        SecateursError: No such file, not readable, or no rows.
+    """
+    with unzipped(Path(source)) as path:
+        rows: list[dict[str, Any]] = _load(str(path)).to_list()
+    if not rows:
+        raise SecateursError(f"{source} has no rows; give a file with data")
+    return rows
+
+
+@contextmanager
+def unzipped(path: Path) -> Iterator[Path]:
+    """The file itself; or what a gzipped one holds, while the body runs.
+
+    Raises:
+        SecateursError: It cannot be unpacked.
+    """
+    if path.suffix != ".gz":
+        yield path
+        return
+    with TemporaryDirectory(prefix="secateurs-") as directory:
+        plain = Path(directory) / path.stem
+        try:
+            with gzip.open(path, "rb") as packed, plain.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        except (OSError, EOFError) as error:
+            raise SecateursError(f"cannot read {path}: {error}") from error
+        yield plain
 
 
 def describe(source: str) -> dict[str, Any]:

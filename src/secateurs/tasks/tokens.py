@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from secateurs.tasks.pretrained import quiet
-from secateurs.tasks.tables import describe, read_columns
+from secateurs.tasks.tables import describe, read_columns, unzipped
 from secateurs.types import SecateursError
 
 Source = str | Path | Sequence[str] | Tensor
@@ -75,29 +72,13 @@ def described(source: Source) -> dict[str, Any]:
 
 
 def _text(path: Path, column: str) -> str:
-    zipped = path.suffix == ".gz"
-    kind = Path(path.stem).suffix if zipped else path.suffix
-    if kind not in TABLES:
-        return _decoded(path, zipped)
-    if not zipped:
-        return "\n\n".join(map(str, read_columns(str(path), [column])[0]))
-    with TemporaryDirectory(prefix="secateurs-") as directory:
-        plain = Path(directory) / path.stem
+    with unzipped(path) as plain:
+        if plain.suffix in TABLES:
+            return "\n\n".join(map(str, read_columns(str(plain), [column])[0]))
         try:
-            with gzip.open(path, "rb") as packed, plain.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
-        except (OSError, EOFError) as error:
-            raise SecateursError(f"cannot read {path}: {error}") from error
-        return "\n\n".join(map(str, read_columns(str(plain), [column])[0]))
-
-
-def _decoded(path: Path, zipped: bool) -> str:
-    try:
-        return (gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SecateursError(f"{path} is no text in UTF-8 (byte {error.start}); give a text or a table") from error
-    except (OSError, EOFError) as error:
-        raise SecateursError(f"cannot read {path}: {error}") from error
+            return plain.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise SecateursError(f"{path} is no text in UTF-8 (byte {error.start}); give a text or a table") from error
 
 
 def _ids(path: Path) -> Any:
