@@ -18,6 +18,7 @@ from secateurs.graph import Graph
 from secateurs.graph.agreement import beside, reference
 from secateurs.graph.attempts import Progress
 from secateurs.graph.attributes import candidates, mirrors, reads
+from secateurs.graph.bundles import bundles
 from secateurs.graph.numbering import renumbered
 from secateurs.graph.precision import Pass
 from secateurs.graph.resize import rewritten
@@ -299,15 +300,19 @@ def provable(
 
 
 def _trials(groups: Iterable[Group]) -> Iterator[Plan]:
-    """Two plans that drop from groups alike different numbers, up to half of a block: a size that they share shows."""
+    """Two plans that drop different numbers, up to half of a block: a size that two groups share shows.
+
+    From groups alike they drop the same.
+    """
     for shift in (0, 1):
         seen: Counter[int] = Counter()
         keep: dict[str, Tensor] = {}
-        for group in groups:
-            steps = -(-group.block // group.multiple)
-            most = (group.block - group.least) // group.multiple
-            gone = min((seen[group.block] + shift) % max(2, steps // 2 + 1), steps - 1, most)
-            seen[group.block] += 1
-            kept = (steps - gone) * group.multiple
-            keep[group.name] = torch.arange(group.n_units) % group.block >= group.block - kept
+        for some in bundles(groups):
+            block, multiple = some[0].block, max(group.multiple for group in some)
+            steps = -(-block // multiple)
+            most = (block - max(group.least for group in some)) // multiple
+            gone = min((seen[block] + shift) % max(2, steps // 2 + 1), steps - 1, most)
+            seen[block] += 1
+            kept = (steps - gone) * multiple
+            keep |= {group.name: torch.arange(group.n_units) % block >= block - kept for group in some}
         yield Plan(keep)
