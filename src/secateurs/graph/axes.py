@@ -156,12 +156,11 @@ def _merge(x: Node, y: Node) -> None:
         x, y = y, x
     if y.parts is None:  # a leaf takes the other's structure, and hands over what it knows
         y.alias = x
-        tag((x,), *y.events)
-        align((x,), y.multiple, y.least)
-        if y.frozen is not None:
-            freeze((x,), y.frozen)
-        if y.flagged is not None:
-            flag((x,), y.flagged)
+        for leaf in leaves((x,)):
+            leaf.events |= y.events
+            leaf.multiple, leaf.least = lcm(leaf.multiple, y.multiple), max(leaf.least, y.least)
+            leaf.frozen = y.frozen if leaf.frozen is None else leaf.frozen
+            leaf.flagged = y.flagged if leaf.flagged is None else leaf.flagged
         return
     assert x.parts is not None
     x.parts = list(_align(x.parts, y.parts))

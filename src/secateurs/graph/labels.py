@@ -27,7 +27,7 @@ class Label:
 
     def dirty_leaves(self) -> frozenset[Node]:
         """The dirty leaves as they are now, after the refinements since."""
-        return frozenset(leaves(self.dirty))
+        return frozenset(leaves(self.dirty)) if self.dirty else self.dirty
 
     def carried(self) -> frozenset[Node]:
         """All leaves of all axes."""
