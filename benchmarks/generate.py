@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.graph import Graph, trace
 from secateurs.structures.head import Head
 from secateurs.structures.neuron import Neuron
@@ -82,7 +82,7 @@ def main() -> None:
     masked, asked = llama(), prompts()
     inputs = {**asked, "use_cache": False}
     graph = trace(masked, inputs)
-    groups, _ = surgery.provable(masked, (*Head()(graph), *Head("query")(graph), *Neuron()(graph)), graph, inputs)
+    groups, _ = trials.provable(masked, (*Head()(graph), *Head("query")(graph), *Neuron()(graph)), graph, inputs)
     plan = uneven(groups)
     small = surgery.shrink(masked, groups, plan, graph, inputs).model
     surgery.mask_(masked, groups, plan)

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from networks import NETWORKS, groups_of
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.deploy import Transformers, save
 from secateurs.graph import trace
 from secateurs.graph.trace import forward, results, state
+from secateurs.proof import Positions
 from secateurs.repair import Repair
 from secateurs.types import Group, Inputs, Plan
 
@@ -42,7 +43,7 @@ class Pair:
     inputs: Inputs
     plan: Plan
     repairs: tuple[Repair, ...]
-    positions: surgery.Positions
+    positions: Positions
 
 
 def uneven(groups: tuple[Group, ...]) -> Plan:
@@ -241,7 +242,7 @@ class Normed(nn.Module):
 def test_a_parametrised_layer_stays_parametrised() -> None:
     model, inputs = Normed(), (torch.randn(3, 4),)
     graph = trace(model, inputs)
-    groups, reasons = surgery.provable(model, groups_of(graph), graph, inputs)
+    groups, reasons = trials.provable(model, groups_of(graph), graph, inputs)
     assert reasons == {}
     small = surgery.shrink(model, groups, uneven(groups), graph, inputs).model
     assert torch.nn.utils.parametrize.is_parametrized(small.normed, "weight")

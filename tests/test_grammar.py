@@ -20,7 +20,7 @@ from torch.nn.utils import parametrizations
 
 from graph.rules.tracing import trace_checked
 from networks import groups_of, trained_
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.graph.trace import forward
 from secateurs.types import Plan, SecateursError
 
@@ -546,7 +546,7 @@ def check(model: nn.Module, data: st.DataObject) -> dict[str, int]:
     trained_(model).double()
     inputs = (torch.randn(2, 5, INPUTS, dtype=torch.float64),)
     graph = trace_checked(model, inputs)
-    groups, reasons = surgery.provable(model, groups_of(graph), graph, inputs)
+    groups, reasons = trials.provable(model, groups_of(graph), graph, inputs)
     note(f"{reasons=}")
     keep = {}
     for group in groups:

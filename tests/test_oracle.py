@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from graph.rules.tracing import trace_checked
 from networks import NETWORKS, groups_of
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.graph import Graph, trace
 from secateurs.graph.agreement import TOLERANCE, reference
 from secateurs.graph.statistics import passing
@@ -78,7 +78,7 @@ def subject(name: str, *, flagged: bool = False) -> Subject:
     groups = groups_of(
         graph, without=("head_dim",), flagged=flagged
     )  # what Python keeps of it is shared by keys and values
-    passed, reasons = surgery.provable(model, groups, graph, inputs)
+    passed, reasons = trials.provable(model, groups, graph, inputs)
     assert reasons == {}
     return Subject(model, inputs, graph, passed)
 

@@ -1,30 +1,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from networks import groups_of, trained_
 from secateurs.graph import trace
 from secateurs.graph.trace import state
 from secateurs.surgery import (
-    UnprovenError,
-    _trials,
     mask_,
     positions,
-    provable,
     scatter_,
     shrink,
     sizes_after,
     small_masks,
+    tried,
 )
 from secateurs.types import Group, Member, Plan
 
@@ -58,19 +50,6 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(torch.relu(self.again(torch.relu(self.mix(torch.relu(self.up(x)))))))
-
-
-class Stubborn(nn.Module):
-    """A size that is written in the code."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Linear(4, 6)
-        self.b = nn.Linear(6, 6)
-        self.c = nn.Linear(6, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c(torch.relu(self.b(torch.relu(self.a(x)).view(-1, 6))))
 
 
 IMAGES = (torch.randn(3, 2, 8, 8),)
@@ -121,6 +100,30 @@ def test_shrinking_counts_and_leaves_the_dense_network_alone() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in state(model))
 
 
+@pytest.mark.parametrize("kept", [[0, 1, 2], [2, 4, 5]])
+def test_the_small_network_has_memory_of_its_own_and_no_more_than_it_needs(kept: list[int]) -> None:
+    model = trained_(Net())
+    groups = groups_of(network := trace(model, IMAGES))
+    plan = Plan({group.name: torch.isin(torch.arange(group.n_units), torch.tensor(kept)) for group in groups})
+    small = shrink(model, groups, plan, network, IMAGES).model
+    theirs = {tensor.untyped_storage().data_ptr() for _, tensor in state(model)}
+    for _, tensor in state(small):
+        assert tensor.untyped_storage().data_ptr() not in theirs
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def test_what_is_only_tried_lies_in_the_memory_of_the_dense_network() -> None:
+    model = trained_(Net())
+    before = {name: tensor.clone() for name, tensor in state(model)}
+    groups = groups_of(network := trace(model, IMAGES))
+    plan = Plan({group.name: torch.arange(group.n_units) > 1 for group in groups})
+    small = tried(model, groups, plan, network, IMAGES).model
+    assert small.conv.weight.data_ptr() == model.conv.weight[2:].data_ptr()
+    assert small.norm.running_mean.data_ptr() != model.norm.running_mean[2:].data_ptr()
+    assert all(torch.equal(before[name], tensor) for name, tensor in state(model))
+    assert torch.equal(shrink(model, groups, plan, network, IMAGES).model(*IMAGES), small(*IMAGES))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_scattering_the_small_network_gives_the_masked_one(seed: int) -> None:
     model = trained_(Net())
@@ -148,36 +151,6 @@ def test_tied_weights_stay_tied_and_shrink_on_both_sides() -> None:
     assert shrunk.mix.weight.shape[0] == shrunk.mix.weight.shape[1] < 8
 
 
-def test_a_size_written_in_the_code_freezes_the_dim_and_no_other() -> None:
-    model, inputs = trained_(Stubborn()), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    passed, reasons = provable(model, groups_of(network), network, inputs)
-    assert [group.name for group in passed] == ["b.neurons"]
-    assert "out of reach" in reasons["a.neurons"]
-    broken = [group for group in groups_of(network) if group.name == "a.neurons"]
-    with pytest.raises(UnprovenError, match="does not run"):
-        shrink(model, broken, Plan({"a.neurons": torch.tensor([False] + [True] * 5)}), network, inputs)
-
-
-def test_a_network_that_computes_something_else_is_caught() -> None:
-    class Counting(nn.Module):
-        """Divides by how many there are: what the masked one counts, the small one does not."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            h = torch.relu(self.a(x))
-            return self.b(h / h.shape[1])
-
-    model, inputs = trained_(Counting()), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    passed, reasons = provable(model, groups_of(network), network, inputs)
-    assert not passed
-    assert "differs from the masked one" in reasons["a.neurons"]
-
-
 def test_masks_of_single_weights_follow_the_shapes_of_the_small_network() -> None:
     model = trained_(Net())
     network = trace(model, IMAGES)
@@ -199,165 +172,6 @@ def test_positions_name_what_stays_in_order() -> None:
     found = positions(model, groups, Plan({name: keep}))
     assert found["conv.weight", 0].tolist() == [1, 2, 4, 5]
     assert found["hidden.weight", 1].tolist() == [4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23]
-
-
-def test_half_precision_is_proven_and_stays_half() -> None:
-    model, inputs = trained_(Net()).to(torch.bfloat16), (IMAGES[0].to(torch.bfloat16),)
-    network = trace(model, inputs)
-    groups = groups_of(network)
-    shrunk = shrink(model, groups, plan_of(groups), network, inputs).model
-    assert {p.dtype for p in shrunk.parameters()} == {torch.bfloat16}
-
-
-# ---------------------------------------------------------------------------------------------------- the proof
-
-
-class Returning(nn.Module):
-    """What a hidden layer scaled by its own size gives, in the form asked for: masked and shrunk always differ."""
-
-    def __init__(self, form: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.form = form
-        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
-
-    def forward(self, x: Tensor) -> Any:
-        h = torch.relu(self.a(x))
-        return self.form(self.b(h * h.shape[1] ** 0.5))
-
-
-@dataclass
-class Answer:
-    logits: Tensor
-
-
-@pytest.mark.parametrize(
-    ("form", "problem"),
-    [
-        (lambda y: {"logits": [y, (y + 1,)]}, "differs from the masked one"),
-        (Answer, "differs from the masked one"),
-        (lambda y: torch.complex(y, -y), "differs from the masked one"),
-        (lambda y: y.bfloat16(), "differs from the masked one"),
-        (lambda y: (100 * y).long(), "picks other positions than the masked one"),
-        (lambda y: y > y.mean(), ""),
-    ],
-)
-def test_whatever_a_network_returns_is_compared(form: Callable[[Tensor], Any], problem: str) -> None:
-    model, inputs = trained_(Returning(form)), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    _, reasons = provable(model, groups_of(network), network, inputs)
-    assert problem in reasons.get("a.neurons", "")
-
-
-def test_rounding_to_half_precision_hides_nothing() -> None:
-    model, inputs = trained_(Returning(lambda y: y)).bfloat16(), (torch.randn(3, 4).bfloat16(),)
-    network = trace(model, inputs)
-    passed, reasons = provable(model, groups_of(network), network, inputs)
-    assert not passed
-    assert "differs from the masked one" in reasons["a.neurons"]
-
-
-def test_a_precision_written_into_the_code_is_proven_in_that_one() -> None:
-    class Halved(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.b(torch.relu(self.a(x.bfloat16())))
-
-    model, inputs = trained_(Halved()).bfloat16(), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    groups = groups_of(network)
-    small = shrink(model, groups, plan_of(groups), network, inputs).model
-    assert small.a.weight.dtype == torch.bfloat16
-    assert small.a.out_features < 6
-
-
-def test_a_tensor_too_few_is_a_difference() -> None:
-    class Telling(nn.Module):
-        """Returns what it has hidden only where that is whole."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
-
-        def forward(self, x: Tensor) -> list[Tensor]:
-            h = torch.relu(self.a(x))
-            return [self.b(h)] * (2 if h.shape[1] == 6 else 1)
-
-    model, inputs = trained_(Telling()), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    _, reasons = provable(model, groups_of(network), network, inputs)
-    assert "another number of tensors" in reasons["a.neurons"]
-
-
-# ------------------------------------------------------------------------------------------- provable together
-
-
-def test_a_size_that_python_shares_between_two_dims_frees_neither() -> None:
-    """Both could lose the same number of units, but a plan need not."""
-
-    class Sharing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.hidden = 6
-            self.a, self.b = nn.Linear(4, self.hidden), nn.Linear(self.hidden, self.hidden)
-            self.c, self.d = nn.Linear(self.hidden, 5), nn.Linear(5, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = torch.relu(self.a(x)).view(-1, self.hidden)
-            x = torch.relu(self.b(x)).view(-1, self.hidden)
-            return self.d(torch.relu(self.c(x)))
-
-    model, inputs = trained_(Sharing()), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    passed, reasons = provable(model, groups_of(network), network, inputs)
-    assert [group.name for group in passed] == ["c.neurons"]
-    assert set(reasons) == {"a.neurons", "b.neurons"}
-    assert all("out of reach" in reason for reason in reasons.values())
-
-
-def test_of_two_that_do_not_fit_beside_each_other_the_first_stays() -> None:
-    class Choosy(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 8), nn.Linear(8, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            first = torch.relu(self.a(x))
-            second = torch.relu(self.b(first))
-            if first.shape[1] < 6 and second.shape[1] < 8:
-                raise ValueError("one of both only")
-            return self.c(second)
-
-    model, inputs = trained_(Choosy()), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    passed, reasons = provable(model, groups_of(network), network, inputs)
-    assert [group.name for group in passed] == ["a.neurons"]
-    assert "one of both only" in reasons["b.neurons"]
-
-
-def test_groups_that_are_only_masked_need_no_proof() -> None:
-    model, inputs = trained_(Stubborn()), (torch.randn(3, 4),)
-    network = trace(model, inputs)
-    weight = Group("a.weight", 24, (Member("a.weight", (0, 1)),), 24)
-    assert provable(model, (weight,), network, inputs) == ((weight,), {})
-
-
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=6))
-def test_the_plans_of_the_proof_drop_something_everywhere_and_leave_something(sizes: list[tuple[int, int]]) -> None:
-    groups = [Group(str(i), blocks * block, (), block, ("",)) for i, (blocks, block) in enumerate(sizes)]
-    plans = list(_trials(groups))
-    for group in groups:
-        kept = [plan.keep[group.name].reshape(-1, group.block).sum(1) for plan in plans]
-        assert all(len(set(counts.tolist())) == 1 and int(counts[0]) >= 1 for counts in kept)
-        assert group.block == 1 or any(int(counts[0]) < group.block for counts in kept)
-    for first, second in pairwise(groups):
-        if first.block == second.block > 1:
-            assert any(
-                plan.keep[first.name].sum() * second.n_blocks != plan.keep[second.name].sum() * first.n_blocks
-                for plan in plans
-            )
 
 
 def test_placed_back_a_direction_under_weight_norm_is_no_zero() -> None:

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from secateurs import evidence, surgery
+from secateurs import evidence, surgery, trials
 from secateurs.biases import known, lacking
 from secateurs.graph import Graph, recorded, trace
 from secateurs.graph.bundles import paired
@@ -24,6 +24,7 @@ from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
+from secateurs.proof import Positions
 from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import select, without_dropped
@@ -174,12 +175,12 @@ def find_groups(
         raise SecateursError("two structures of the recipe claim the same units; name one of them only")
     groups, reasons = tuple(found), dict[str, str]()
     if has_values(model):
-        groups, reasons = surgery.provable(model, found, network, example_inputs)
+        groups, reasons = trials.provable(model, found, network, example_inputs)
         alike = {it.name: it for it in paired([group for group in found if group.name in reasons], network)}
         if alike:
             left = {name: reason for name, reason in reasons.items() if name not in alike}
             wanted = [alike.get(group.name, group) for group in found if group.name not in left]
-            groups, reasons = surgery.provable(model, wanted, network, example_inputs)
+            groups, reasons = trials.provable(model, wanted, network, example_inputs)
             reasons |= left
     else:
         logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
@@ -213,7 +214,7 @@ def _biased(model: nn.Module, groups: Sequence[Group], recipe: Recipe, start: Pr
     return lacking(model, groups) if getattr(recipe.recovery, "adds_bias", False) else ()
 
 
-def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: surgery.Positions) -> Facts:
+def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: Positions) -> Facts:
     """What was found of the small network, in the shapes of the dense one: zero at what is gone."""
     first = {tensor: name for name, tensor in state(model)}
     tensors = dict(model.named_parameters(remove_duplicate=False))

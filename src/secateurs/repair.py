@@ -214,8 +214,30 @@ def left_alone(model: nn.Module) -> Iterator[None]:
 
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy, also of a network that holds what it computed, as torch's older weight norm does."""
+    return _copied(model, {})
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A copy whose parameters lie in the memory of the original's; give them memory of their own with ``part_``."""
+    plain = [it for it in model.parameters() if _is_shareable(it)]
+    return _copied(model, {id(it): nn.Parameter(it.data, it.requires_grad) for it in plain})
+
+
+def part_(twin: nn.Module, model: nn.Module) -> None:
+    """Give a twin memory of its own wherever it still shares the original's."""
+    theirs = {it.untyped_storage().data_ptr() for it in model.parameters() if _is_shareable(it)}
+    for it in twin.parameters():
+        if _is_shareable(it) and it.untyped_storage().data_ptr() in theirs:
+            it.data = it.data.clone()
+
+
+def _is_shareable(parameter: nn.Parameter) -> bool:
+    return type(parameter) is nn.Parameter and parameter.layout is torch.strided
+
+
+def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     held = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf})
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf} | memo)
 
 
 def _set(holder: Any, path: list[str], value: int | tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks import groups_of, trained_
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.graph import recorded, trace
 from secateurs.graph.trace import forward
 from secateurs.program import Program
@@ -52,7 +52,7 @@ CODES: dict[str, Callable[[Tensor], Tensor]] = {
 def test_a_literal_size_follows_its_dim(name: str) -> None:
     model, inputs = trained_(Written(CODES[name])), (torch.randn(3, 5),)
     graph = recorded(trace(model, inputs), model, inputs)
-    groups, _ = surgery.provable(model, groups_of(graph), graph, inputs)
+    groups, _ = trials.provable(model, groups_of(graph), graph, inputs)
     gone = {group.name: min(1 + 2 * i, group.block - 1) for i, group in enumerate(groups)}
     plan = Plan({group.name: torch.arange(group.n_units) % group.block >= gone[group.name] for group in groups})
     small = surgery.shrink(model, groups, plan, graph, inputs).model

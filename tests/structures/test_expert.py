@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks import VOCABULARY, trained_, transformer
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.allocations.global_rank import GlobalRank
 from secateurs.allocations.uniform import Uniform
 from secateurs.criteria.magnitude import Magnitude
@@ -92,7 +92,7 @@ def shifted(self: Mixture, x: Tensor, weights: Tensor, picks: Tensor) -> Tensor:
 def check(model: nn.Module, inputs: Any, fresh: Any, *, zeros_differ: bool = True) -> None:
     graph = trace(model, inputs)
     groups = Expert()(graph)
-    passed, reasons = surgery.provable(model, groups, graph, inputs)
+    passed, reasons = trials.provable(model, groups, graph, inputs)
     assert (passed, reasons) == (groups, {}) and groups
     plan = Plan({group.name: torch.arange(group.n_units) % 3 != 1 for group in groups})
     small = surgery.shrink(model, groups, plan, graph, inputs).model

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from networks import trained_
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.graph import Graph, trace
 from secateurs.graph.statistics import reference
 from secateurs.graph.trace import forward
@@ -105,7 +105,7 @@ def test_dims_inside_heads(norm: bool) -> None:
     groups = Head(of="dim")(graph)
     assert [(group.n_units, group.block) for group in groups] == [(6 if norm else 12, 6), (12, 6)]
     assert [bool(graph.dims[group.name].flagged) for group in groups] == [True, False]
-    assert surgery.provable(model, groups, graph, inputs) == (groups, {})
+    assert trials.provable(model, groups, graph, inputs) == (groups, {})
     random = torch.Generator().manual_seed(0)
     ranks = {g.name: torch.rand(g.n_blocks, 6, generator=random).argsort().argsort() for g in groups}
     plan = Plan({group.name: (ranks[group.name] < 2 + i).flatten() for i, group in enumerate(groups)})

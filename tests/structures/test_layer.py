@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from networks import DECODER, ENCODER, NETWORKS, VISION, VOCABULARY, causal_text, pixels, text, trained_, transformer
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.allocations.global_rank import GlobalRank
 from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.random import Random
@@ -84,7 +84,7 @@ def test_chains_can_be_skipped(name: str, of: Any) -> None:
     it = subject(name)
     groups = Layer(of=of)(it.graph)
     assert groups
-    assert surgery.provable(it.model, groups, it.graph, it.inputs) == (groups, {})
+    assert trials.provable(it.model, groups, it.graph, it.inputs) == (groups, {})
 
 
 @pytest.mark.parametrize("of", ["block", "branch"])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from networks import DECODER, ENCODER, VOCABULARY, causal_text, text, transformer
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.allocations.uniform import Uniform
 from secateurs.archive import pack_repairs, unpack_repairs
 from secateurs.criteria.taylor import Taylor
@@ -78,7 +78,7 @@ def test_shrunk_computes_what_masked_does_and_costs_what_arithmetic_says(name: s
     it = subject(name)
     [group] = it.groups
     assert (group.n_units, group.block) == (VOCABULARY - 3, VOCABULARY - 3)
-    assert surgery.provable(it.model, it.groups, it.graph, it.inputs) == (it.groups, {})
+    assert trials.provable(it.model, it.groups, it.graph, it.inputs) == (it.groups, {})
     small, fresh = it.shrunk().model, SUBJECTS[name][1](3, 9)
     assert reference(it.masked(), fresh, passing(it.graph, it.groups, it.plan)).difference(small) == ""
     sizes = surgery.sizes_after(it.groups, it.plan, it.graph)

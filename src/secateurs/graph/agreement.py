@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from secateurs.graph.precision import Masks, Pass, forward_double
+from secateurs.graph.precision import WIDE, Masks, Pass, forward_double, forward_single
 from secateurs.graph.trace import forward, state
-from secateurs.types import Group, Inputs
+from secateurs.types import Inputs
 
 TOLERANCE = 1e-9
 """Largest accepted difference between masked and shrunk outputs in double precision, relative to the largest output."""
@@ -21,36 +22,77 @@ TOLERANCE = 1e-9
 COARSE = 2e-5
 """The same in single precision, where rounding stays some ten times below."""
 
+SINGLE = 5e-6
+"""In single precision, for what is taken for proven by it."""
+
 Way = Callable[[nn.Module, Inputs, Masks, Pass], tuple[Tensor, ...]]
 """How a network is run in a precision: network, inputs, what of it is read as zero, the forward pass -> outputs."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two networks differ.
+
+    Args:
+        size: The largest difference of two outputs, relative to the largest output; zero where only the last digits
+            differ, infinite where they cannot be compared.
+        words: What is wrong where that is too much.
+    """
+
+    size: float = 0.0
+    words: str = ""
 
 
 @dataclass(frozen=True)
 class Reference:
     """What a network computes, and how it was run.
 
-    A wrong repair can come close (three heads of one for one head of three, where attention is nearly even), so it is
-    run in double precision; where it cannot be, in single where it computes in half, and at last in its own.
-
     Args:
         inputs: Of the forward pass.
         run: How it was run; others are run alike.
         tolerance: Accepted difference, relative to the largest output.
         outputs: What it returned.
+        along: Whether what modules return on the way must agree as well.
     """
 
     inputs: Inputs
     run: Way
     tolerance: float
     outputs: tuple[Tensor, ...]
+    along: bool = False
+
+    def compared(self, model: nn.Module) -> Difference:
+        """How another network's outputs differ."""
+        return _compared(lambda: self.run(model, self.inputs, {}, forward), self.outputs)
 
     def difference(self, model: nn.Module) -> str:
         """What is wrong with another network's outputs, in words; empty where nothing is."""
-        return _difference(lambda: self.run(model, self.inputs, {}, forward), self.outputs, self.tolerance)
+        found = self.compared(model)
+        return found.words if found.size > self.tolerance else ""
+
+
+def glance(model: nn.Module, inputs: Inputs, run: Pass = forward, masks: Masks | None = None) -> Reference | None:
+    """Run a network in single precision, which costs a third; None where it has another.
+
+    Args:
+        model: Any network; it is left as it was.
+        inputs: Of its forward.
+        run: The forward pass; others, that are compared with it, take a plain one.
+        masks: What of its parameters and buffers is read as zero.
+    """
+    if any(tensor.dtype in WIDE and tensor.dtype != torch.float32 for _, tensor in state(model)):
+        return None
+    try:
+        return Reference(inputs, forward_single, SINGLE, forward_single(model, inputs, masks, run), True)
+    except Exception:  # the full proof says what it is
+        return None
 
 
 def reference(model: nn.Module, inputs: Inputs, run: Pass = forward, masks: Masks | None = None) -> Reference:
     """Run a network in the best precision that it takes; it is left as it was.
+
+    A wrong repair can come close (three heads of one for one head of three, where attention is nearly even), so it is
+    run in double precision; where it cannot be, in single where it computes in half, and at last in its own.
 
     Args:
         model: Any network.
@@ -99,62 +141,44 @@ def _forward_copy(
 
 def difference(model: nn.Module, inputs: Inputs, expected: Sequence[Tensor]) -> str:
     """What is wrong with the outputs, in words; empty where they are ``expected``, as ``forward`` gives them."""
-    return _difference(lambda: forward(model, inputs), expected, COARSE)
+    found = _compared(lambda: forward(model, inputs), expected)
+    return found.words if found.size > COARSE else ""
 
 
-def _difference(run: Callable[[], tuple[Tensor, ...]], expected: Sequence[Tensor], tolerance: float) -> str:
+def _compared(run: Callable[[], tuple[Tensor, ...]], expected: Sequence[Tensor]) -> Difference:
     try:
         got = run()
     except Exception as error:  # whatever a network of the user's raises on a size it does not expect
         line = (str(error).strip().splitlines() or [""])[0]
-        return f"does not run: {type(error).__name__}: {line}"
+        return Difference(inf, f"does not run: {type(error).__name__}: {line}")
     numbers = any(_is_inexact(wanted) for wanted in expected)
+    largest = Difference()
     for mine, wanted in zip(got, expected, strict=False):
         if mine.shape != wanted.shape:
-            return f"returns shape {tuple(mine.shape)}, not {tuple(wanted.shape)}"
+            return Difference(inf, f"returns shape {tuple(mine.shape)}, not {tuple(wanted.shape)}")
         if not _is_inexact(wanted):  # a pick among near-equal numbers may change with their rounding
             if not numbers and not torch.equal(mine, wanted):
-                return "picks other positions than the masked one"
-        elif not _close(mine, wanted, tolerance):
-            return f"differs from the masked one by {float((mine - wanted).abs().max()):.2g}"
-    return "" if len(got) == len(expected) else "returns another number of tensors"
+                return Difference(inf, "picks other positions than the masked one")
+            continue
+        size = apart(mine, wanted)
+        if size > largest.size:
+            words = f"differs from the masked one by {float((mine - wanted).abs().max()):.2g}"
+            largest = Difference(size, words)
+    return largest if len(got) == len(expected) else Difference(inf, "returns another number of tensors")
 
 
 def _is_inexact(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _close(mine: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    finite = wanted[wanted.isfinite()]
-    scale = float(finite.abs().max()) if finite.numel() else 1.0
-    tolerance = max(tolerance, 8 * torch.finfo(wanted.dtype).eps)
-    return torch.allclose(mine, wanted, rtol=0.0, atol=tolerance * scale, equal_nan=True)
-
-
-Problem = Callable[[Sequence[Group]], str]
-"""Why these groups cannot be shrunk beside each other; empty where they can."""
-
-
-def beside(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> list[Group]:
-    """Those that pass beside each other, found by halving; where two halves do not fit, the earlier groups stay."""
-    found = problem(some)
-    if not found:
-        return list(some)
-    if len(some) == 1:
-        reasons[_key(some[0])] = found
-        return []
-    middle = len(some) // 2
-    left, right = (beside(half, problem, reasons) for half in (some[:middle], some[middle:]))
-    if len(left) + len(right) < len(some) and not problem([*left, *right]):
-        return [*left, *right]
-    for group in right:
-        found = problem([*left, group])
-        if found:
-            reasons[_key(group)] = found
-        else:
-            left.append(group)
-    return left
-
-
-def _key(group: Group) -> str:
-    return group.dims[-1] if group.dims else group.name
+def apart(mine: Tensor, wanted: Tensor) -> float:
+    """Their largest difference, relative to the largest number wanted; zero where it is a matter of the last digits."""
+    off = (mine - wanted).abs()
+    if not bool(off.isfinite().all()):
+        same = (mine == wanted) | (mine.isnan() & wanted.isnan())
+        off = off.masked_fill(same, 0.0).nan_to_num(nan=inf)
+        wanted = wanted[wanted.isfinite()]
+    largest, scale = (float(x.abs().max()) if x.numel() else 0.0 for x in (off, wanted))
+    if largest <= 8 * torch.finfo(off.dtype).eps * scale:
+        return 0.0
+    return largest / scale if scale else inf

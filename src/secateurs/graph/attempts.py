@@ -10,44 +10,55 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations, islice, product
+from math import inf
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateurs.graph.agreement import apart
 from secateurs.graph.trace import results
 
 MOST_TRIES = 200
 
 AGREEMENT = 1e-3
-"""Largest relative difference of the sums of two tensors that count as equal on the way."""
+"""Largest difference, relative to the largest number, of two tensors that count as equal on the way."""
+
+SAMPLE = 1000
+"""About so many numbers of a tensor stand for it on the way."""
 
 Way = TypeVar("Way")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is kept of a module's first output: shape, sum, and sum of magnitudes; and which module it was."""
+    """What is kept of a module's first output: its shape, numbers of it from all over, and which module it was."""
 
     module: int
     shape: tuple[int, ...]
-    total: float
-    magnitude: float
+    sample: Tensor | None
 
-    def agrees(self, other: Mark) -> bool:
-        """Whether the outputs may be the same; of other shapes it is not known, as dims that shrank are in them."""
-        if self.shape != other.shape or self.magnitude != self.magnitude:
-            return True
-        return abs(self.total - other.total) <= AGREEMENT * self.magnitude
+    def apart(self, other: Mark) -> float:
+        """How far apart the outputs are; of other shapes it is not known, as dims that shrank are in them."""
+        if self.shape != other.shape or self.sample is None or other.sample is None:
+            return 0.0
+        return apart(other.sample, self.sample)
 
 
 @dataclass
 class Progress:
-    """How far a pass goes beside an earlier one: modules left in agreement, and operators since the last of them."""
+    """How far a pass goes beside an earlier one: modules left in agreement, and operators since the last of them.
+
+    Args:
+        wanted: What the modules of the earlier pass gave.
+        reached: Modules, operators.
+        apart: How far apart what two like modules gave was at most.
+    """
 
     wanted: list[Mark] = field(default_factory=list)
     reached: tuple[int, int] = (0, 0)
+    apart: float = 0.0
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -58,16 +69,22 @@ class Progress:
     @contextmanager
     def following(self) -> Iterator[None]:
         """Note how far the pass inside goes, whether it raises or not."""
-        self.reached = (0, 0)
-        astray = False
+        self.reached, self.apart = (0, 0), 0.0
+        known = {wanted.module for wanted in self.wanted}
+        at, astray = 0, False
 
         def left(mark: Mark) -> None:
-            nonlocal astray
-            rest = enumerate(self.wanted[self.reached[0] :], start=self.reached[0])
-            at = next((i for i, wanted in rest if wanted.module == mark.module), None)  # layers between may be gone
-            astray = astray or at is None or not self.wanted[at].agrees(mark)
-            if at is not None and not astray:
-                self.reached = (at + 1, 0)
+            nonlocal at, astray
+            if mark.module not in known:  # it stands where a layer was
+                return
+            rest = range(at, len(self.wanted))  # layers between may be gone
+            found = next((i for i in rest if self.wanted[i].module == mark.module), None)
+            off = inf if found is None else self.wanted[found].apart(mark)
+            self.apart = max(self.apart, off)
+            astray = astray or off > AGREEMENT
+            at = at if found is None else found + 1
+            if not astray:
+                self.reached = (at, 0)
 
         def ran() -> None:
             if not astray:
@@ -106,8 +123,9 @@ def _leaving(told: Callable[[Mark], None]) -> Iterator[None]:
 
 def _mark(module: nn.Module, tensor: Tensor) -> Mark:
     if tensor.is_meta or not tensor.is_floating_point():
-        return Mark(id(module), tuple(tensor.shape), 0.0, 0.0)
-    return Mark(id(module), tuple(tensor.shape), float(tensor.sum()), float(tensor.abs().sum()))
+        return Mark(id(module), tuple(tensor.shape), None)
+    every = tensor.numel() // SAMPLE | 1  # odd, so as not to meet the same heads in every row
+    return Mark(id(module), tuple(tensor.shape), tensor.detach().reshape(-1)[::every].clone())
 
 
 def attempts(choices: Sequence[Sequence[Way]], progress: Progress) -> Iterator[list[Way]]:

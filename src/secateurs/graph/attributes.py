@@ -7,7 +7,7 @@ shrinks the network tries the choices, the nearest tensor's first, until a forwa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType, MappingProxyType, ModuleType
@@ -57,30 +57,41 @@ class Attribute:
     value: int
 
 
-def candidates(
-    model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]], progress: Progress
-) -> Iterator[list[Repair]]:
-    """Sets of repairs to try on a shrunk model, most likely first; ``mirrors`` completes each.
+@dataclass(frozen=True)
+class Choices:
+    """What attributes of a shrunk network may have to be.
+
+    Args:
+        fixed: Those with one possible new size.
+        open: For each kind of ambiguous attribute its possible assignments, the likeliest first.
+    """
+
+    fixed: Mapping[Attribute, int]
+    open: Sequence[Sequence[Mapping[Attribute, int]]]
+
+    def tries(self, model: nn.Module, progress: Progress) -> Iterator[list[Repair]]:
+        """Sets of repairs to try, most likely first; ``mirrors`` completes each.
+
+        Args:
+            model: The network after its tensors shrank, attributes still stale.
+            progress: How far the last one went.
+        """
+        for chosen in attempts(self.open, progress):
+            values = {**self.fixed}
+            for assignment in chosen:
+                values.update(assignment)
+            yield list(_repairs(model, values))
+
+
+def choices_of(model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]]) -> Choices:
+    """The attributes of a shrunk network that equal a size which has changed.
 
     Args:
         model: The network after its tensors shrank, attributes still stale.
         network: As traced before.
         sizes: New sizes of the dims that shrank.
         read: ``(id of an object, attribute)`` that a forward pass reads, see ``reads``.
-        progress: How far the last one went.
     """
-    fixed, open_choices = _choices(model, network, sizes, read)
-    for chosen in attempts(open_choices, progress):
-        values = {**fixed}
-        for assignment in chosen:
-            values.update(assignment)
-        yield list(_repairs(model, values))
-
-
-def _choices(
-    model: nn.Module, network: Graph, sizes: Sizes, read: set[tuple[int, str]]
-) -> tuple[dict[Attribute, int], list[list[dict[Attribute, int]]]]:
-    """Attributes with one possible new size; and for each kind of ambiguous attribute its possible assignments."""
     found = _sizes_by_module(model, network, sizes)
     fixed: dict[Attribute, int] = {}
     kinds: dict[tuple[type, str, int | None, bool], list[tuple[Attribute, dict[Key, int]]]] = {}
@@ -99,7 +110,7 @@ def _choices(
             doubtful += [_assignments(some) for some in alike.values()]
         else:  # no forward pass can prove it: change it only where there is no doubt
             fixed.update(_undoubted(instances))
-    return fixed, [ways for ways in doubtful if len(ways) > 1]
+    return Choices(fixed, [ways for ways in doubtful if len(ways) > 1])
 
 
 def _undoubted(instances: list[tuple[Attribute, dict[Key, int]]]) -> dict[Attribute, int]:

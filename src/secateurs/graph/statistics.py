@@ -161,11 +161,12 @@ def _cut(tensor: Tensor, where: Places) -> Tensor:
     return tensor
 
 
-def _placed(tensor: Tensor, where: Places, shape: Sequence[int]) -> Tensor:
-    """The inverse of ``_cut``: zeros at the positions that are gone."""
+def placed(tensor: Tensor, where: Places, shape: Sequence[int]) -> Tensor:
+    """Zeros of this shape with the tensor at the positions that stay; a dim that broadcasts is left to do so."""
     for d, stay in where.items():
-        whole = tensor.new_zeros([*tensor.shape[:d], shape[d], *tensor.shape[d + 1 :]])
-        tensor = whole.index_copy(d, stay.to(tensor.device), tensor)
+        if tensor.shape[d] == len(stay):
+            whole = tensor.new_zeros([*tensor.shape[:d], shape[d], *tensor.shape[d + 1 :]])
+            tensor = whole.index_copy(d, stay.to(tensor.device), tensor)
     return tensor
 
 
@@ -189,7 +190,7 @@ def along(call: Call, it: Corrected) -> Any:
     where = it.places(call, source, [dim])
     out = call.func(_cut(source, where), *call.args[1:], **call.kwargs)
     if isinstance(out, Tensor):
-        return _placed(out, where, source.shape)
+        return placed(out, where, source.shape)
     values, numbers = out
     return values, where[dim].to(numbers.device)[numbers] if where else numbers
 
@@ -203,7 +204,7 @@ def layer_norm(call: Call, it: Corrected) -> Any:
     rest = [_cut(item, inner) if isinstance(item, Tensor) else item for item in rest]
     small = _cut(source, where)
     out, *statistics = call.func(small, list(small.shape[first:]), *rest, **call.kwargs)
-    return _placed(out, where, source.shape), *statistics
+    return placed(out, where, source.shape), *statistics
 
 
 def group_norm(call: Call, it: Corrected) -> Any:
@@ -216,7 +217,7 @@ def group_norm(call: Call, it: Corrected) -> Any:
     affine = [tensor if tensor is None else _cut(tensor, {0: where[1]}) for tensor in (weight, bias)]
     out, *statistics = call.func(_cut(source, where), *affine, batch, len(where[1]), pixels, len(held), eps)
     alive = {1: held}
-    return _placed(out, where, source.shape), *(_placed(s, alive, (batch, groups)) for s in statistics)
+    return placed(out, where, source.shape), *(placed(s, alive, (batch, groups)) for s in statistics)
 
 
 def grouped(call: Call, it: Corrected) -> Any:

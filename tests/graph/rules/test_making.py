@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graph.rules.tracing import see
 from networks import groups_of, trained_
-from secateurs import surgery
+from secateurs import surgery, trials
 from secateurs.graph import recorded, trace
 from secateurs.graph.constants import MADE
 from secateurs.graph.trace import forward
@@ -69,7 +69,7 @@ def test_operators_pick_those_that_stay(name: str) -> None:
     graph = recorded(trace(model, inputs), model, inputs)
     groups = groups_of(graph)
     assert [(group.n_units, bool(group.members)) for group in groups] == [(6, True)]
-    assert surgery.provable(model, groups, graph, inputs) == (groups, {})
+    assert trials.provable(model, groups, graph, inputs) == (groups, {})
     plan = Plan({groups[0].name: torch.tensor([True, False, False, True, False, True])})
     small = surgery.shrink(model, groups, plan, graph, inputs).model
     assert isinstance(small, Program) and small.get_parameter("a.weight").shape == (3, 4)
@@ -109,7 +109,7 @@ def test_what_is_written_into_such_numbers_is_no_longer_made_from_nothing() -> N
     graph = trace(model, inputs)
     assert graph.dims["a.neurons"].frozen == MADE
     graph = recorded(graph, model, inputs)
-    groups, reasons = surgery.provable(model, groups_of(graph), graph, inputs)
+    groups, reasons = trials.provable(model, groups_of(graph), graph, inputs)
     assert not groups or not reasons
 
 
