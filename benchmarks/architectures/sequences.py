@@ -28,6 +28,13 @@ def _t5(kind: str, **more: Any) -> Architecture:
     return Architecture("encoder-decoder", species(kind, GENERATION, **{**T5, **more}), pair_of_texts)
 
 
+def _with_masks(batch: int, length: int) -> Inputs:
+    """Without them this code looks for padding in the numbers, and a branch on values cannot be written down."""
+    inputs = pair_of_texts(batch, length)
+    masks = {f"{of}attention_mask": torch.ones_like(inputs[f"{of}input_ids"]) for of in ("", "decoder_")}
+    return {**inputs, **masks}
+
+
 def _past(batch: int, _: int, length: int = 24, channels: int = 3) -> Inputs:
     return {"past_values": torch.randn(batch, length, channels)}
 
@@ -84,7 +91,7 @@ NETWORKS: dict[str, Architecture] = {
             tgt_vocab_size=VOCABULARY,
             **without(SEQUENCES, "vocab_size"),
         ),
-        pair_of_texts,
+        _with_masks,
     ),
     "patchtst": _patches("PatchTST", patch_stride=4, num_hidden_layers=2, num_attention_heads=6, ffn_dim=56),
     "patchtsmixer": _patches("PatchTSMixer", patch_stride=4, num_layers=2, expansion_factor=2),
