@@ -1,76 +1,89 @@
-"""Layers are found by what they compute, and compared where the stream that they write to is read next."""
-
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from networks import DECODER, NETWORKS, causal_text, trained_, transformer
-from secateurs.recoveries._beside import Beside, found
+from secateurs.recoveries._beside import Beside, Change, Sums, Walk
+from secateurs.recoveries._layers import Layer
 from secateurs.recoveries.bias import Bias
 from secateurs.testing import example_task
 from secateurs.types import SecateursError, Task
 
 
-def squares(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    out: Tensor = model(**batch)[0]
+def loss(model: nn.Module, batch: Tensor) -> Tensor:
+    out: Tensor = model(batch)
     return out.square().mean()
 
 
-def task_of(*batches: object) -> Task:
-    return Task("text", batches[0], {"train": batches}, squares, lambda m, b: (m(**b)[0], b), example_task().quality)  # type: ignore[arg-type]
+def task_of(*batches: Tensor) -> Task:
+    quality = example_task().quality
+    return Task("toy", batches[:1], {"train": batches}, loss, lambda m, b: (m(b), b), quality)
 
 
-def test_layers_of_a_decoder_and_who_reads_what_they_write() -> None:
-    model = trained_(transformer("Llama", "ForCausalLM", **{**DECODER, "num_hidden_layers": 2}))
-    batch = causal_text(2, 6)
-    layers = {layer.name: layer for layer in found(model, copy.deepcopy(model), task_of(batch), batch)}
-    readers = {name.removeprefix("model.layers."): layer.reader for name, layer in layers.items() if layer.reader}
-    assert readers == {
-        "0.self_attn.o_proj": "model.layers.0.post_attention_layernorm",
-        "0.mlp.down_proj": "model.layers.1.input_layernorm",
-        "1.self_attn.o_proj": "model.layers.1.post_attention_layernorm",
-        "1.mlp.down_proj": "model.norm",
-    }
-    assert {name.rpartition(".")[2] for name in layers} >= {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
-    assert not any(layer.narrowed or layer.transposed for layer in layers.values())
+class Noting(Beside):
+    """Doubles every layer, and notes how far each is from the dense one when its turn comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "errors", {})
+
+    def mends(self, layer: Layer, masks: Mapping[str, Tensor]) -> bool:
+        return True
+
+    def change(self, layer: Layer, sums: Sums, masks: Mapping[str, Tensor]) -> Change:
+        self.errors[layer.name] = sums.error / sums.number  # type: ignore[attr-defined]
+        return layer.weight.clone(), None
 
 
-def test_layers_with_transposed_weights() -> None:
-    species = NETWORKS["gpt2"]
-    model, batch = trained_(species.build()), species.inputs(2, 6)
-    layers = found(model, copy.deepcopy(model), task_of(batch), batch)
-    by_kind = {layer.name.split(".", 3)[-1]: layer for layer in layers}
-    assert by_kind["attn.c_proj"].transposed
-    assert by_kind["attn.c_proj"].reader is not None
-    assert by_kind["mlp.c_proj"].reader is not None
-    weight = by_kind["mlp.c_fc"].module.get_parameter("weight")
-    assert torch.equal(by_kind["mlp.c_fc"].weight, weight.T)
+def test_a_layer_meets_what_the_mended_ones_before_it_give() -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False))
+    model, batches = copy.deepcopy(dense), [torch.randn(n, 4) for n in (5, 7)]
+    noting = Noting()
+    noting(model, {}, task_of(*batches), dense)
+    whole = torch.cat(batches)
+    assert not noting.errors["0"].any()  # type: ignore[attr-defined]
+    assert torch.allclose(noting.errors["2"], -dense(whole).mean(dim=0), atol=1e-5)  # type: ignore[attr-defined]
+    assert torch.allclose(model(whole), 4 * dense(whole), atol=1e-5)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_a_shared_layer_is_left_alone() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
+def test_batches_of_which_a_layer_sees_other_positions_are_no_comparison() -> None:
+    class Routed(nn.Module):
+        """Positions above a bound go to the expert."""
+
+        def __init__(self, bound: float) -> None:
             super().__init__()
-            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
-            self.c.weight = self.b.weight
+            self.all, self.expert, self.bound = nn.Linear(4, 4), nn.Linear(4, 4), bound
 
-        def forward(self, x: Tensor) -> tuple[Tensor]:
-            return (self.c(self.b(self.a(self.a(x).exp()))),)
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.all(x)
+            y[x[:, 0] > self.bound] += self.expert(x[x[:, 0] > self.bound])
+            return y
 
-    batch = {"x": torch.randn(3, 4)}
-    assert found(Twice(), Twice(), task_of(batch), batch) == []
+    torch.manual_seed(0)
+    noting = Noting()
+    noting(Routed(0.0), {}, task_of(torch.randn(32, 4)), Routed(1.0))
+    assert noting.errors.keys() == {"all"}  # type: ignore[attr-defined]
+
+
+def test_a_walk_ends() -> None:
+    walk = Walk(nn.Identity(), task_of(torch.ones(1)), torch.ones(1))
+    assert walk.dead
+    walk.on()
+    assert walk.name == ""
 
 
 def test_fields_and_data_are_checked() -> None:
-    with pytest.raises(SecateursError, match="bias: stages must be at least 1, got 0"):
-        Bias(stages=0)
+    with pytest.raises(SecateursError, match="bias: batches must be at least 1, got 0"):
+        Bias(batches=0)
     with pytest.raises(SecateursError, match="bias: there is no dense network"):
-        Bias()(nn.Identity(), {}, task_of({}))
-    empty = Task("none", (), {"train": []}, squares, lambda m, b: (b, b), example_task().quality)
+        Bias()(nn.Identity(), {}, task_of(torch.ones(1)))
+    empty = Task("none", (), {"train": []}, loss, lambda m, b: (b, b), example_task().quality)
     with pytest.raises(SecateursError, match="bias: the train split of task 'none' is empty"):
         Bias()(nn.Identity(), {}, empty, nn.Identity())
     assert Beside().batches == 16

@@ -42,7 +42,7 @@ def test_the_paper_formula() -> None:
     torch.manual_seed(0)
     model, x = Ungiven(), torch.randn(4, 16, 5) + 1
     task = Task("toy", (x[0],), {"train": list(x)}, loss, lambda m, b: (m(b), b), example_task().quality)
-    recipe = Recipe((Neuron(),), Fluctuation(), Uniform(), recovery=Bias(stages=1))
+    recipe = Recipe((Neuron(),), Fluctuation(), Uniform(), recovery=Bias())
     pruned = prune(model, task, recipe, 0.5)
     (gone,) = [~keep for keep in pruned.plan.keep.values()]
     mean = model.up(x.flatten(0, 1)).relu().mean(dim=0)

@@ -34,7 +34,7 @@ def toy(*batches: Tensor) -> Task:
 def test_least_squares_of_the_columns_that_are_left(bias: bool) -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3, bias=bias)), torch.randn(64, 5)
-    recipe = Recipe((Neuron(),), Magnitude(), Uniform(), recovery=Reconstruct(damping=1e-6, stages=1))
+    recipe = Recipe((Neuron(),), Magnitude(), Uniform(), recovery=Reconstruct(damping=1e-6))
     pruned = prune(model, toy(x[:40], x[40:]), recipe, 0.5)
     (kept,) = pruned.plan.keep.values()
     hidden, wanted = model[1](model[0](x))[:, kept], model(x)

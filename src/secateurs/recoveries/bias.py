@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from secateurs.recoveries._beside import Beside, Layer, Sums
+from secateurs.recoveries._beside import Beside, Change, Sums
+from secateurs.recoveries._layers import Layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,7 @@ class Bias(Beside):
         """Layers with a bias that have lost something that they read."""
         return layer.bias is not None and (layer.narrowed or f"{layer.name}.weight" in masks)
 
-    def mend_(self, layer: Layer, sums: Sums, masks: Mapping[str, Tensor]) -> None:
-        """Add the mean error."""
-        bias = layer.bias
-        assert bias is not None
-        assert isinstance(sums.error, Tensor)
-        mask = masks.get(f"{layer.name}.bias")
-        shift = (sums.error / sums.number).to(bias)
-        bias += shift if mask is None else shift * mask.to(bias.device)
+    def change(self, layer: Layer, sums: Sums, masks: Mapping[str, Tensor]) -> Change:
+        """The mean error."""
+        shift, mask = torch.as_tensor(sums.error) / sums.number, masks.get(f"{layer.name}.bias")
+        return None, shift if mask is None else shift * mask.to(shift.device)

@@ -19,7 +19,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from secateurs.recoveries._beside import Beside, Layer, Sums
+from secateurs.recoveries._beside import Beside, Change, Sums
+from secateurs.recoveries._layers import Layer
 from secateurs.types import SecateursError
 
 
@@ -61,8 +62,8 @@ class Reconstruct(Beside):
         """Where the stream is read next."""
         return layer.reader if self.follow == "stream" else None
 
-    def mend_(self, layer: Layer, sums: Sums, masks: Mapping[str, Tensor]) -> None:
-        """Solve for the change of the weight, and of the bias where there is one."""
+    def change(self, layer: Layer, sums: Sums, masks: Mapping[str, Tensor]) -> Change:
+        """The solution, and that for the bias where there is one."""
         x, error, xx, error_x = (
             torch.as_tensor(it).double() / sums.number for it in (sums.x, sums.error, sums.xx, sums.error_x)
         )
@@ -70,6 +71,4 @@ class Reconstruct(Beside):
             xx, error_x = xx - torch.outer(x, x), error_x - torch.outer(error, x)
         xx.diagonal().add_(self.damping * xx.diagonal().mean().clamp_min(1e-30))
         change = torch.linalg.solve(xx, error_x.T).T
-        layer.weight.add_(change.to(layer.weight))
-        if layer.bias is not None:
-            layer.bias.add_((error - change @ x).to(layer.bias))
+        return change, None if layer.bias is None else error - change @ x
