@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "blocks", "moments", "program", "shelf", "units", "vocabulary"},
+    {"names", "attention", "blocks", "moments", "program", "shelf", "twins", "units", "vocabulary"},
     {"repair", "sequential"},
     {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "select", "measures"},
     {"proof"},

@@ -1,3 +1,4 @@
+import copy
 import logging
 from typing import Any
 
@@ -128,3 +129,27 @@ def test_later_scores_are_made_once_when_looked_at() -> None:
 def test_holders() -> None:
     network, _ = one_layer()
     assert holders(network, ["2.weight"]) == {"2.weight": (network[2], network[2].weight)}  # type: ignore[index]
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(16), nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(self.up(self.norm(x)).relu())  # type: ignore[no-any-return]
+
+
+def test_what_compensates_stays_nearer_to_the_dense_network() -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), *(Residual() for _ in range(4)), nn.Linear(16, 3)).eval()
+    task, gaps = example_task(), {}
+    images = torch.cat([batch[0] for batch in task.splits["train"]])
+    for compensate in (False, True):
+        network = copy.deepcopy(dense)
+        recipe = Recipe((Weight(),), Wanda(), Uniform(), sequential=True, solver=Sparsegpt(), compensate=compensate)
+        plan = settle_network_(settling(network, task.example_inputs, recipe), task)  # type: ignore[arg-type]
+        assert plan.sparsity == 0.5
+        with torch.no_grad():
+            gaps[compensate] = float((network[:-1](images) - dense[:-1](images)).square().mean())  # type: ignore[operator,index]
+    assert gaps[True] < 0.8 * gaps[False]

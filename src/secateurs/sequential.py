@@ -9,7 +9,7 @@ settle a whole block on what its dense weights give, and run it twice.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,8 @@ from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateurs.shelf import Shelf
+from secateurs.shelf import Fetch, Shelf
+from secateurs.twins import Drift, Twins
 from secateurs.types import Gram, SecateursError
 
 aten = torch.ops.aten
@@ -41,6 +42,7 @@ class Multiplied:
         self.tokens = 0
         self._products = gram
         self._sums: Tensor | None = None
+        self.drift: Drift | None = None
 
     def add(self, x: Tensor) -> None:
         """Add tokens: ``(..., i)``."""
@@ -61,6 +63,12 @@ class Multiplied:
         assert self._sums is not None and self._products
         return Gram(self._sums.copy_(self._sums.triu() + self._sums.triu(1).T))
 
+    def aim(self, name: str, weight: Tensor) -> Tensor:
+        """What a weight should come to: ``(o, i)``, itself where there was no twin to compare with."""
+        if self.drift is None or self.drift.tokens < self.tokens:
+            return weight
+        return self.drift.made_up_for(name, weight, self.gram)
+
     @property
     def norm(self) -> Tensor:
         """``(i,)`` float32: the L2 norm of every feature."""
@@ -70,7 +78,7 @@ class Multiplied:
 
 def settle_(
     weights: Mapping[str, nn.Module],
-    forwards: Sequence[Callable[[], object]],
+    forwards: Sequence[Callable[[], object]] | Twins,
     settle: Settle,
     *,
     gram: bool = False,
@@ -82,15 +90,17 @@ def settle_(
     Args:
         weights: Name of a weight -> the module that multiplies its first input by it, as ``plain`` finds them.
         forwards: Each runs the network on one batch, without gradients. They go the same way, but for modules that some
-            of them skip; what meets a weight after it is settled is not counted.
+            of them skip; what meets a weight after it is settled is not counted. Or with a twin of each.
         settle: Called once for every weight that is met.
         gram: Whether products of input features are wanted, or their squares alone.
         shelf: Where inputs are laid while their batch waits; None: they stay in memory.
         to_the_end: Whether forwards go on when the last weight is settled.
     """
+    twins = forwards if isinstance(forwards, Twins) else None
     walk = _Walk({module: name for name, module in weights.items()}, settle, gram, shelf)
-    with torch.no_grad(), _before(weights.values(), walk.meet):
-        walk.run(forwards, to_the_end)
+    beside = nullcontext() if twins is None else twins.met(weights.values())
+    with torch.no_grad(), _before(weights.values(), walk.meet), beside:
+        walk.run(forwards.ours if isinstance(forwards, Twins) else forwards, to_the_end, twins)
 
 
 def plain(weights: Mapping[str, tuple[nn.Module, nn.Parameter]], forward: Callable[[], object]) -> dict[str, nn.Module]:
@@ -151,33 +161,67 @@ class _Walk:
         self.order = {module: at for at, module in enumerate(names)}
         self.settle, self.gram, self.shelf = settle, gram, shelf
         self.multiplied: dict[nn.Module, Multiplied] = {}
-        self.last: dict[greenlet, tuple[Tensor, Multiplied]] = {}
+        self.last: dict[greenlet, tuple[Tensor, Multiplied | None]] = {}
         self.main = greenlet.getcurrent()
+        self.twins: Twins | None = None
+        self.away: dict[greenlet, list[Fetch]] = {}
 
-    def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool) -> None:
-        waiting: dict[greenlet, nn.Module] = {}
+    def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool, twins: Twins | None) -> None:
+        self.twins, waiting = twins, dict[greenlet, nn.Module]()
+        others = set() if twins is None else twins.all
         try:
-            for forward in forwards:
-                self._on(greenlet(forward), waiting)
-            while waiting:
-                module = min(waiting.values(), key=self.order.__getitem__)
+            for position, forward in enumerate(forwards):
+                it = greenlet(forward)
+                twin = None if twins is None else twins.beside(it, position)
+                self._on(it, waiting)
+                if twin is not None:
+                    self._on(twin, waiting)
+            while ahead := [at for it, at in waiting.items() if it not in others]:
+                module = min(ahead, key=self.order.__getitem__)
                 arrived = [it for it, at in waiting.items() if at is module]
-                self.settle(self.open.pop(module), self.multiplied.pop(module))
+                self._settle(module, self.multiplied.pop(module))
                 if not self.open and not to_the_end:
                     return
                 for it in arrived:
                     self._on(it, waiting)
+            self.open.clear()  # what twins alone meet
+            for it in list(waiting):
+                self._on(it, waiting)
         finally:
             for it in waiting:
                 it.throw()  # leaves what it is in the midst of
 
     def _on(self, it: greenlet, waiting: dict[greenlet, nn.Module]) -> None:
         waiting.pop(it, None)
+        laid = self.away.pop(it, [])
+        while laid:
+            laid.pop()()
         module = it.switch()
         if it.dead:
             self.last.pop(it, None)
-        else:
-            waiting[it] = module
+            return
+        waiting[it] = module
+        together = [it] if self.twins is None else [it, self.twins.of[it]]
+        if len({waiting.get(each) for each in together}) == 1:  # all that is to be looked at is here
+            self._look(module, together)
+
+    def _look(self, module: nn.Module, together: list[greenlet]) -> None:
+        """Sum up what a batch, or a batch and its twin, multiply; then they may be laid away."""
+        if self.twins is not None:
+            it, twin = sorted(together, key=self.twins.all.__contains__)
+            (x, multiplied), (dense, _) = self.last[it], self.last[twin]
+            assert multiplied is not None
+            multiplied.drift = multiplied.drift or Drift()
+            self.twins.compare(self.open[module], multiplied.drift, it, x, dense)
+        if self.shelf is not None:
+            inputs = {id(x): x for x, _ in map(self.last.__getitem__, together)}  # the two may begin with one tensor
+            laid = [self.shelf.away(x) for x in inputs.values()]
+            self.away |= {each: laid for each in together}
+
+    def _settle(self, module: nn.Module, multiplied: Multiplied) -> None:
+        if self.twins is not None:
+            self.twins.keep(module)
+        self.settle(self.open.pop(module), multiplied)
 
     def meet(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         """Before a module runs: wait, if its weight is not settled yet."""
@@ -186,15 +230,13 @@ class _Walk:
         here, x = greenlet.getcurrent(), given[0]
         before, multiplied = self.last.get(here, (None, None))
         if before is x and multiplied is not None:  # all have met this input: it is known already
-            self.settle(self.open.pop(module), multiplied)
+            self._settle(module, multiplied)
             return
-        multiplied = self.multiplied.setdefault(module, Multiplied(self.gram))
-        multiplied.add(x)
+        if self.twins is None or here not in self.twins.all:
+            multiplied = self.multiplied.setdefault(module, Multiplied(self.gram))
+            multiplied.add(x)
         self.last[here] = (x, multiplied)
-        fetch = None if self.shelf is None else self.shelf.away(x)
         self.main.switch(module)
-        if fetch is not None:
-            fetch()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -13,6 +13,7 @@ from secateurs import evidence, surgery
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
 from secateurs.sequential import Multiplied, plain, settle_
+from secateurs.twins import Twins, streams
 from secateurs.types import Batch, Counts, Facts, Group, Plan, Scores, SecateursError, Task, Weight
 
 logger = logging.getLogger("secateurs.settling")
@@ -57,7 +58,11 @@ class Settling:
         if multiplied.tokens < matrix.shape[1]:
             self.short.append(name)
         kept, solved = self.recipe.solver(
-            matrix, multiplied.gram, scores.to(matrix.device).view_as(matrix), group.block, self.counts[group.name]
+            multiplied.aim(name, matrix),
+            multiplied.gram,
+            scores.to(matrix.device).view_as(matrix),
+            group.block,
+            self.counts[group.name],
         )
         laid.copy_(solved.view_as(laid))
         return kept.flatten()
@@ -160,7 +165,10 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
         batches = [batch for _, batch in evidence.calibration(task, recipe.calibration_batches, "calibration")]
         forwards = [partial(_run, task, network, batch) for batch in batches]
         modules = plain(holders(network, groups), forwards[0])
-        settle_(modules, forwards, settle, gram=recipe.solver is not None, to_the_end=False)
+        both: Sequence[Callable[[], None]] | Twins = forwards
+        if recipe.compensate:
+            both = Twins(forwards, forwards, streams(modules, network.modules(), forwards[0]))
+        settle_(modules, both, settle, gram=recipe.solver is not None, to_the_end=False)
     settling.warn()
     missed = [name for name, group in groups.items() if group.name not in kept]
     if missed:

@@ -19,7 +19,7 @@ from secateurs.blocks import Calls, Chain, State, entries
 from secateurs.sequential import plain, settle_
 from secateurs.settling import Settling, holders
 from secateurs.shelf import Fetch, Shelf
-from secateurs.types import Inputs
+from secateurs.types import Inputs, SecateursError
 
 logger = logging.getLogger("secateurs.stream")
 
@@ -70,6 +70,8 @@ def settle_blocks_(
     Raises:
         SecateursError: As ``entries``, ``plain`` and ``Settling``.
     """
+    if settling.recipe.compensate:
+        raise SecateursError("recipe: compensate needs the dense network beside the other; block by block leave it out")
     before: list[list[tuple[Calls, Tensor]]] = [[] for _ in batches]
     seen: set[Hashable] = set()
     for chain in chains:

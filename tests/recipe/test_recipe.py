@@ -83,6 +83,9 @@ def test_a_solver_is_optional() -> None:
         Recipe.from_dict(spec | {"solver": "sparsegpt"})
     solved = Recipe.from_dict(spec | {"solver": {"sparsegpt": {"columns": 64}}, "sequential": True})
     assert solved.solver == Sparsegpt(columns=64)
+    assert Recipe.from_dict(solved.to_dict() | {"compensate": True}).compensate
+    with pytest.raises(SecateursError, match="only a solver changes values"):
+        Recipe.from_dict(spec | {"compensate": True})
     assert Recipe.from_yaml(solved.to_yaml()) == solved
 
 

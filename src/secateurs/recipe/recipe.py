@@ -40,9 +40,12 @@ class Recipe:
             settled ones before it give; if not, all are decided together on what the whole network gives.
         solver: Who chooses and updates the entries of a weight, where that is sequential; None: the scores choose, and
             what stays keeps its value.
+        compensate: Whether the solver makes up for what the weights settled before have changed as well, towards what
+            the dense network gives.
 
     Raises:
-        SecateursError: No structure, fewer than one calibration batch, or a solver that is not to work sequentially.
+        SecateursError: No structure, fewer than one calibration batch, a solver that is not to work sequentially, or
+            nothing that could compensate.
     """
 
     structure: tuple[Structure, ...]
@@ -54,6 +57,7 @@ class Recipe:
     rewrite: bool = False
     sequential: bool = False
     solver: Solver | None = None
+    compensate: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is something to prune, and data to look at."""
@@ -63,6 +67,8 @@ class Recipe:
             raise SecateursError(f"recipe: calibration_batches must be at least 1, got {self.calibration_batches}")
         if self.solver is not None and not self.sequential:
             raise SecateursError("recipe: a solver settles one weight after the other; add sequential: true")
+        if self.compensate and self.solver is None:
+            raise SecateursError("recipe: only a solver changes values such that they compensate; name one as solver")
 
     def check(self, sparsity: float) -> None:
         """Refuse a sparsity that these parts cannot give, before any work is done.
@@ -101,7 +107,7 @@ class Recipe:
         values["structure"] = tuple(part("structure", structure) for structure in structures)
         if "calibration_batches" in spec:
             values["calibration_batches"] = fit("recipe", "calibration_batches", spec["calibration_batches"], int)
-        for switch in ("rewrite", "sequential"):
+        for switch in ("rewrite", "sequential", "compensate"):
             if switch in spec:
                 values[switch] = fit("recipe", switch, spec[switch], bool)
         if spec.get("solver") is not None:
@@ -117,6 +123,7 @@ class Recipe:
             "rewrite": self.rewrite,
             "sequential": self.sequential,
             "solver": None if self.solver is None else describe("solver", self.solver),
+            "compensate": self.compensate,
         }
 
     @classmethod
