@@ -18,7 +18,7 @@ from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateurs.shelf import Fetch, Shelf
+from secateurs.shelf import Shelf
 from secateurs.twins import Drift, Twins
 from secateurs.types import Gram, SecateursError
 
@@ -90,14 +90,15 @@ def settle_(
     Args:
         weights: Name of a weight -> the module that multiplies its first input by it, as ``plain`` finds them.
         forwards: Each runs the network on one batch, without gradients. They go the same way, but for modules that some
-            of them skip; what meets a weight after it is settled is not counted. Or with a twin of each.
+            of them skip; what meets a weight after it is settled is not counted. Or these with a twin of each; then all
+            stay in memory.
         settle: Called once for every weight that is met.
         gram: Whether products of input features are wanted, or their squares alone.
         shelf: Where inputs are laid while their batch waits; None: they stay in memory.
         to_the_end: Whether forwards go on when the last weight is settled.
     """
     twins = forwards if isinstance(forwards, Twins) else None
-    walk = _Walk({module: name for name, module in weights.items()}, settle, gram, shelf)
+    walk = _Walk({module: name for name, module in weights.items()}, settle, gram, None if twins else shelf)
     beside = nullcontext() if twins is None else twins.met(weights.values())
     with torch.no_grad(), _before(weights.values(), walk.meet), beside:
         walk.run(forwards.ours if isinstance(forwards, Twins) else forwards, to_the_end, twins)
@@ -164,7 +165,6 @@ class _Walk:
         self.last: dict[greenlet, tuple[Tensor, Multiplied | None]] = {}
         self.main = greenlet.getcurrent()
         self.twins: Twins | None = None
-        self.away: dict[greenlet, list[Fetch]] = {}
 
     def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool, twins: Twins | None) -> None:
         self.twins, waiting = twins, dict[greenlet, nn.Module]()
@@ -193,30 +193,21 @@ class _Walk:
 
     def _on(self, it: greenlet, waiting: dict[greenlet, nn.Module]) -> None:
         waiting.pop(it, None)
-        laid = self.away.pop(it, [])
-        while laid:
-            laid.pop()()
         module = it.switch()
         if it.dead:
             self.last.pop(it, None)
             return
         waiting[it] = module
-        together = [it] if self.twins is None else [it, self.twins.of[it]]
-        if len({waiting.get(each) for each in together}) == 1:  # all that is to be looked at is here
-            self._look(module, together)
+        if self.twins is not None and waiting.get(self.twins.of[it]) is module:
+            self._compare(waiting[it], self.twins, it)
 
-    def _look(self, module: nn.Module, together: list[greenlet]) -> None:
-        """Sum up what a batch, or a batch and its twin, multiply; then they may be laid away."""
-        if self.twins is not None:
-            it, twin = sorted(together, key=self.twins.all.__contains__)
-            (x, multiplied), (dense, _) = self.last[it], self.last[twin]
-            assert multiplied is not None
-            multiplied.drift = multiplied.drift or Drift()
-            self.twins.compare(self.open[module], multiplied.drift, it, x, dense)
-        if self.shelf is not None:
-            inputs = {id(x): x for x, _ in map(self.last.__getitem__, together)}  # the two may begin with one tensor
-            laid = [self.shelf.away(x) for x in inputs.values()]
-            self.away |= {each: laid for each in together}
+    def _compare(self, module: nn.Module, twins: Twins, it: greenlet) -> None:
+        """A batch and its twin have both come to a weight."""
+        ours, theirs = sorted((it, twins.of[it]), key=twins.all.__contains__)
+        (x, multiplied), (dense, _) = self.last[ours], self.last[theirs]
+        assert multiplied is not None
+        multiplied.drift = multiplied.drift or Drift()
+        twins.compare(self.open[module], multiplied.drift, ours, x, dense)
 
     def _settle(self, module: nn.Module, multiplied: Multiplied) -> None:
         if self.twins is not None:
@@ -236,7 +227,10 @@ class _Walk:
             multiplied = self.multiplied.setdefault(module, Multiplied(self.gram))
             multiplied.add(x)
         self.last[here] = (x, multiplied)
+        fetch = None if self.shelf is None else self.shelf.away(x)
         self.main.switch(module)
+        if fetch is not None:
+            fetch()
 
 
 @contextmanager
