@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateurs.select import select
-from secateurs.types import Group, SecateursError
+from secateurs.allocations.global_rank import GlobalRank
+from secateurs.select import select, share_below
+from secateurs.types import Group, Price, SecateursError
 
 
 def group(n_units: int, block: int) -> Group:
@@ -53,3 +54,19 @@ def test_what_cannot_be_selected_from_is_refused(
 ) -> None:
     with pytest.raises(SecateursError, match=message):
         select([group(4, 2)], scores, counts)
+
+
+def test_a_threshold_is_the_share_of_units_that_it_drops() -> None:
+    groups = [Group("a", 40, (), 40), Group("b", 60, (), 60)]
+    scores = {group.name: torch.rand(group.n_units) for group in groups}
+    share = share_below(scores, 0.3)
+    allocation = GlobalRank(currency="units", floor=0.0)
+    counts = allocation(groups, scores, share, Price.linear(groups, {"a": 1.0, "b": 1.0}))
+    keep = select(groups, scores, counts).keep
+    assert all(torch.equal(keep[name], score > 0.3) for name, score in scores.items())
+    assert 0 < share < 1 and share_below(scores, -1.0) == 0.0 and share_below(scores, 2.0) == 1.0
+
+
+def test_a_threshold_of_nothing() -> None:
+    with pytest.raises(SecateursError, match="no share below 1 of 0 scores"):
+        share_below({}, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +26,25 @@ def select(groups: Sequence[Group], scores: Scores, counts: Counts) -> Plan:
         SecateursError: Scores or a count are missing, of the wrong size, not a number, or outside the block.
     """
     return Plan({group.name: _best(_checked(group, scores, counts), counts[group.name]).cpu() for group in groups})
+
+
+def share_below(scores: Scores, threshold: float) -> float:
+    """The fraction of all units whose score is at most a threshold: the sparsity that the threshold stands for.
+
+    A ranking of all units together at this sparsity, such as ``global_rank`` without a floor and with every unit at the
+    same cost, drops just those units. Units that were dropped before (minus infinity) count.
+
+    Args:
+        scores: Group name -> ``(n_units,)``, e.g. magnitudes.
+        threshold: In the unit of the scores.
+
+    Raises:
+        SecateursError: There are no scores, or the threshold is no number.
+    """
+    total = sum(score.numel() for score in scores.values())
+    if not total or math.isnan(threshold):
+        raise SecateursError(f"no share below {threshold:g} of {total} scores; give scores, and a number")
+    return sum(int((score <= threshold).sum()) for score in scores.values()) / total
 
 
 def _checked(group: Group, scores: Scores, counts: Counts) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -7,12 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from secateurs.recoveries.fine_tune import Best, FineTune, Progress, hold_out
+from secateurs.recoveries.fine_tune import Best, FineTune, Progress
 from secateurs.types import SecateursError, Task
 
 MakeTask = Callable[..., Task]
@@ -23,10 +21,6 @@ def mean_loss(model: nn.Module, task: Task) -> float:
     with torch.no_grad():
         losses = [task.loss(model, batch).item() for batch in task.splits["train"]]
     return sum(losses) / len(losses)
-
-
-def numbered(n: int) -> TensorDataset:
-    return TensorDataset(torch.arange(n))
 
 
 # -------------------------------------------------------------------------------------------------------- training
@@ -108,6 +102,20 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert cosine(40) == pytest.approx(0.5 + 0.25 * 2**0.5)
 
 
+def test_l1_draws_matrices_towards_zero_and_spares_vectors(network: nn.Module, make_task: MakeTask) -> None:
+    def sizes(l1: float) -> tuple[float, float]:
+        model = copy.deepcopy(network)
+        FineTune(epochs=5, learning_rate=1e-2, weight_decay=0, l1=l1)(model, {}, make_task())
+        return tuple(
+            sum(float(p.detach().abs().sum()) for p in model.parameters() if (p.dim() >= 2) is matrix)
+            for matrix in (True, False)
+        )
+
+    (free, vectors), (drawn, spared) = sizes(0.0), sizes(3e-2)
+    assert drawn < 0.6 * free
+    assert spared > 0.5 * vectors
+
+
 def test_masked_gradients_do_not_count_in_the_clipped_norm(make_task: MakeTask) -> None:
     """Garbage in a dropped column must not slow the surviving ones down."""
     torch.manual_seed(0)
@@ -140,41 +148,6 @@ def test_progress_is_logged_at_most_once_a_second(caplog: pytest.LogCaptureFixtu
         progress(step, 1.0)
     assert len(caplog.records) == 1
     assert "step 1/1000 loss 1.0000" in caplog.text
-
-
-# -------------------------------------------------------------------------------------------------------- held out
-
-
-@given(n=st.integers(2, 60), batch_size=st.integers(1, 7), wanted=st.integers(1, 80), seed=st.integers(0, 99))
-def test_held_out_examples_never_train_again(n: int, batch_size: int, wanted: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    loader: DataLoader[Any] = DataLoader(numbered(n), batch_size=batch_size, shuffle=True)
-    held_out, rest = hold_out(loader, len(loader), wanted)
-    if len(loader) == 1:
-        return
-    held = {int(i) for (batch,) in held_out for i in batch}
-    for _ in range(3):
-        seen = sorted(int(i) for (batch,) in rest for i in batch)
-        assert seen == sorted(set(range(n)) - held)
-    assert 0 < len(held) < n
-    assert len(held_out) == min(wanted, len(loader) - 1)
-
-
-def test_plain_iterables_skip_the_same_positions_in_every_pass() -> None:
-    held_out, rest = hold_out(range(10), 10, 2)
-    assert held_out == [2, 7]
-    assert list(rest) == list(rest) == [0, 1, 3, 4, 5, 6, 8, 9]
-
-
-def test_one_batch_serves_as_both() -> None:
-    held_out, rest = hold_out(["only"], 1, 3)
-    assert held_out == list(rest) == ["only"]
-
-
-def test_the_collation_of_a_loader_is_kept() -> None:
-    loader = DataLoader(numbered(8), batch_size=2, collate_fn=lambda rows: ("mine", len(rows)))
-    held_out, rest = hold_out(loader, 4, 1)
-    assert [*held_out, *rest] == [("mine", 2)] * 4
 
 
 # -------------------------------------------------------------------------------------------------------- best
@@ -216,6 +189,7 @@ def test_convergence(losses: list[float], converged: bool) -> None:
     [
         {"epochs": 0},
         {"learning_rate": -1e-4},
+        {"l1": -1.0},
         {"weight_decay": -1},
         {"warmup": 1.0},
         {"decay": "step"},

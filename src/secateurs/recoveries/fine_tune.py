@@ -4,6 +4,8 @@ The learning rate rises linearly over the warm-up and falls to zero, linearly or
 
     w <- w - lr_t * (m_t / (sqrt(v_t) + eps) + weight_decay * w)        weight_decay = 0 for vectors (biases, norms)
 
+The gradient is that of ``loss + l1 sum |w|``, which draws weights towards zero ahead of the next round.
+
 A part of the train split is held out: the weights kept are those of its lowest loss, the state before tuning included,
 and tuning ends early once that loss has come to rest.
 """
@@ -15,14 +17,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, IterableDataset, Sampler
 
+from secateurs.recoveries._hold_out import hold_out
 from secateurs.types import Batch, SecateursError, Task
 
 logger = logging.getLogger("secateurs.recoveries")
@@ -36,6 +38,7 @@ class FineTune:
         epochs: Passes over the train split; a fraction trains for that part of its batches.
         learning_rate: The peak.
         weight_decay: Decoupled; parameters of fewer than two axes are spared.
+        l1: Strength of the L1 norm in the loss; 0 or more, vectors are spared likewise.
         warmup: Fraction of the steps over which the learning rate rises.
         decay: How it falls to zero afterwards.
         clip: Largest L2 norm of the gradient of one step.
@@ -53,6 +56,7 @@ class FineTune:
     epochs: float = 1.0
     learning_rate: float = 5e-5
     weight_decay: float = 0.01
+    l1: float = 0.0
     warmup: float = 0.1
     decay: Literal["linear", "cosine"] = "linear"
     clip: float = 1.0
@@ -67,6 +71,7 @@ class FineTune:
             "epochs": (self.epochs > 0, "above 0"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "l1": (self.l1 >= 0, "0 or more"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "decay": (self.decay in ("linear", "cosine"), "linear or cosine"),
             "clip": (self.clip > 0, "above 0"),
@@ -124,6 +129,7 @@ class FineTune:
                 return
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            self._shrink_(model)
             pinned.zero_gradients_()
             nn.utils.clip_grad_norm_(model.parameters(), self.clip)
             optimiser.step()
@@ -131,6 +137,13 @@ class FineTune:
             pinned.zero_()
             progress(step, loss.item())
             yield step
+
+    @torch.no_grad()
+    def _shrink_(self, model: nn.Module) -> None:
+        """Add the gradient of the L1 norm of every matrix: its signs."""
+        for parameter in model.parameters():
+            if self.l1 and parameter.grad is not None and parameter.dim() >= 2:
+                parameter.grad.add_(parameter.sign(), alpha=self.l1)
 
     def _optimiser(self, model: nn.Module) -> torch.optim.AdamW:
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -232,63 +245,6 @@ class Progress:
             return
         self._last, left = now, (now - self._begin) / step * (self._steps - step)
         logger.info("fine_tune: step %d/%d loss %.4f, %.0f s left", step, self._steps, self._mean, left)
-
-
-@dataclass(frozen=True)
-class _Without(Sampler[list[int]]):
-    """A batch sampler that never draws the held-out examples."""
-
-    batches: Iterable[list[int]]
-    held_out: frozenset[int] = field(default_factory=frozenset)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.batches:
-            left = [i for i in batch if i not in self.held_out]
-            if left:
-                yield left
-
-
-def hold_out(batches: Iterable[Batch], n_batches: int, n_held_out: int) -> tuple[list[Batch], Iterable[Batch]]:
-    """Take evenly spread batches out of a split: ``(held out, the rest)``; the rest can be iterated again and again.
-
-    From a DataLoader over a map-style dataset the *examples* are taken out, so shuffling between passes cannot bring
-    them back. From any other iterable the batches at the same positions are skipped in every pass. One batch alone
-    serves as both.
-    """
-    if n_batches == 1:
-        return list(itertools.islice(batches, 1)), batches
-    n_held_out = min(max(1, n_held_out), n_batches - 1)
-    positions = frozenset((2 * i + 1) * n_batches // (2 * n_held_out) for i in range(n_held_out))
-    if (
-        not isinstance(batches, DataLoader)
-        or isinstance(batches.dataset, IterableDataset)
-        or batches.batch_sampler is None
-    ):
-        return [b for i, b in enumerate(batches) if i in positions], _Skipping(batches, positions)
-    chosen = [indices for i, indices in enumerate(batches.batch_sampler) if i in positions]
-    rest = _Without(batches.batch_sampler, frozenset(itertools.chain.from_iterable(chosen)))
-    return list(_rebatched(batches, chosen)), _rebatched(batches, rest)
-
-
-def _rebatched(loader: DataLoader[Batch], batch_sampler: Iterable[list[int]]) -> DataLoader[Batch]:
-    return DataLoader(
-        loader.dataset,
-        batch_sampler=batch_sampler,
-        collate_fn=loader.collate_fn,
-        num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-    )
-
-
-@dataclass(frozen=True)
-class _Skipping:
-    """An iterable of batches without those at some positions."""
-
-    batches: Iterable[Batch]
-    positions: frozenset[int]
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (batch for i, batch in enumerate(self.batches) if i not in self.positions)
 
 
 @torch.no_grad()
