@@ -187,7 +187,7 @@ def _readings(results: Mapping[str, Any], n: int, how: str, version: str) -> dic
         spread = None
         if 0 <= value <= 1 and abs(value * n - round(value * n)) < 1e-6:
             spread = wilson(round(value * n), n)
-        elif error is not None and value > 0:
+        elif error is not None and error < 100 * value:  # beyond that it says nothing, and overflows
             spread = value * math.exp(-1.96 * error / value), value * math.exp(1.96 * error / value)
         note = how if error is None else f"{how}, standard error {error:.4g}"
         found[metric] = Reading(metric, value, "1", "measured", spread, f"lm_eval {version}", n, note)
