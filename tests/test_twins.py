@@ -97,6 +97,14 @@ def test_where_the_stream_is_met() -> None:
     assert found["2.down"] is net[2]
 
 
+def test_a_module_that_runs_twice_tells_nothing_of_the_stream() -> None:
+    drop, branch = nn.Dropout(), Branch()
+    branch.norm = nn.Identity()  # type: ignore[assignment]
+    net = nn.Sequential(nn.Linear(4, 6), drop, branch, drop).eval()
+    found = streams(linears(net), net.modules(), partial(net, torch.randn(2, 4)))
+    assert found == {"2.down": branch}  # not the dropout, though it is given the stream first
+
+
 def test_batches_that_go_another_way_than_their_twins_are_not_compared() -> None:
     gram, drift, weight = Gram(torch.eye(2)), Drift(), torch.ones(1, 2)
     drift.add(torch.ones(3, 2), torch.zeros(2, 2))

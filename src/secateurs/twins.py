@@ -9,6 +9,7 @@ weight should come to, and a solver prunes that. (Frantar & Alistarh 2023 take `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -154,7 +155,8 @@ def streams(
     finally:
         for handle in handles:
             handle.remove()
-    return look.found
+    once = {name: [it for it in met if look.times[it] == 1] for name, met in look.found.items()}
+    return {name: met[0] for name, met in once.items() if met}
 
 
 class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's metaclass hook has no annotations
@@ -162,25 +164,26 @@ class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's meta
 
     def __init__(self, names: Mapping[nn.Module, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.names, self.found = names, dict[str, nn.Module]()
-        self._given: dict[int, tuple[nn.Module, Tensor]] = {}  # all are held, so that no address is used twice
-        self._open: dict[int, tuple[str, Tensor, dict[int, tuple[nn.Module, Tensor]]]] = {}
+        self.names, self.found, self.times = names, dict[str, list[nn.Module]](), Counter[nn.Module]()
+        self._given: dict[int, tuple[Tensor, list[nn.Module]]] = {}  # all are held, so that no address is used twice
+        self._open: dict[int, tuple[str, Tensor]] = {}
 
     def note(self, module: nn.Module, given: tuple[Any, ...]) -> None:
+        self.times[module] += 1
         if given and isinstance(given[0], Tensor):
-            self._given.setdefault(given[0].data_ptr(), (module, given[0]))
+            self._given.setdefault(given[0].data_ptr(), (given[0], []))[1].append(module)
 
     def gave(self, module: nn.Module, given: Any, output: Any) -> None:
-        self._open[output.data_ptr()] = (self.names[module], output, dict(self._given))
+        self._open[output.data_ptr()] = (self.names[module], output)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in (aten.add, aten.add_) and all(isinstance(it, Tensor) for it in args[:2]):
             for output, stream in (args[:2], args[1::-1]):
-                name, held, before = self._open.get(output.data_ptr(), ("", None, {}))
-                witness, given = before.get(stream.data_ptr(), (None, None))
+                name, held = self._open.get(output.data_ptr(), ("", None))
+                given, witnesses = self._given.get(stream.data_ptr(), (None, []))
                 shapes = {None if it is None else it.shape for it in (held, output, stream, given)}
-                if witness is not None and len(shapes) == 1:
-                    self.found.setdefault(name, witness)
+                if witnesses and len(shapes) == 1:
+                    self.found.setdefault(name, list(witnesses))
         return func(*args, **(kwargs or {}))
 
 
