@@ -20,6 +20,8 @@ MakeTask = Callable[..., Task]
 
 
 def recovery(name: str) -> Recovery:
+    if name == "lora":
+        pytest.importorskip("peft")
     made: Any = getattr(import_module(f"secateurs.recoveries.{name}"), "".join(w.capitalize() for w in name.split("_")))
     return made()  # type: ignore[no-any-return]
 
