@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secateurs.sequential import Multiplied, plain, settle_
+from secateurs.sequential import Multiplied, holders, plain, settle_
 from secateurs.types import SecateursError
 
 
 def held(network: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
-    return {name: (m, m.weight) for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+    found = holders(network, [name for name, _ in network.named_parameters() if name.endswith("weight")])
+    return {name.removesuffix(".weight"): place for name, place in found.items()}
 
 
 def modules(network: nn.Module) -> dict[str, nn.Module]:

@@ -11,7 +11,7 @@ from secateurs.criteria.wanda import Wanda
 from secateurs.graph import trace
 from secateurs.recipe import Recipe
 from secateurs.sequential import Multiplied
-from secateurs.settling import Later, Settling, holders, settle_network_, single_weights
+from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.solvers.sparsegpt import Sparsegpt
 from secateurs.structures.channel import Channel
 from secateurs.structures.n_m import NM
@@ -124,11 +124,6 @@ def test_later_scores_are_made_once_when_looked_at() -> None:
     assert not made
     assert list(scores) == ["a"] and len(scores) == 1 and scores["a"].tolist() == [1, 1]
     assert made == [1]
-
-
-def test_holders() -> None:
-    network, _ = one_layer()
-    assert holders(network, ["2.weight"]) == {"2.weight": (network[2], network[2].weight)}  # type: ignore[index]
 
 
 class Residual(nn.Module):

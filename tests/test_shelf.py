@@ -4,32 +4,60 @@ import pytest
 import torch
 from torch import nn
 
-from secateurs.shelf import Shelf
+from secateurs.shelf import Shelf, held, tidy
 from secateurs.types import SecateursError
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateurs.shelf.LEAST", 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
 def test_what_waits_has_no_memory_and_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
     tensor = torch.randn(3, 5).to(dtype)
-    before = tensor.clone()
-    fetch = Shelf(tmp_path).away(tensor)
+    turned, before = tensor.T, tensor.clone()
+    fetch = Shelf(tmp_path).away([tensor, turned])
     assert tensor.untyped_storage().nbytes() == 0 and len(list(tmp_path.iterdir())) == 1
     fetch()
-    assert torch.equal(tensor, before) and not list(tmp_path.iterdir())
+    assert torch.equal(tensor, before) and torch.equal(turned, before.T) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "tensor", [torch.randn(4, 4)[1:], torch.randn(4, 3).T, nn.Parameter(torch.randn(2)), torch.empty(0)]
-)
-def test_what_others_may_look_at_stays(tmp_path: Path, tensor: torch.Tensor) -> None:
-    before = tensor.clone()
-    fetch = Shelf(tmp_path).away(tensor)
-    assert torch.equal(tensor, before) and not list(tmp_path.iterdir())
-    fetch()
+def test_what_there_is_room_for_waits_in_memory(tmp_path: Path) -> None:
+    shelf, tensors = Shelf(tmp_path, room=8), [torch.ones(2), torch.ones(2)]
+    fetches = [shelf.away([tensor]) for tensor in tensors]
+    assert [tensor.untyped_storage().nbytes() for tensor in tensors] == [8, 0]
+    for fetch in fetches:
+        fetch()
+    shelf.away([tensors[1]])
+    assert tensors[1].untyped_storage().nbytes() == 8, "there is room again"
+
+
+def test_the_tensors_of_the_network_stay(tmp_path: Path) -> None:
+    network = nn.BatchNorm1d(2)
+    shelf = Shelf(tmp_path)
+    shelf.spare(network)
+    shelf.away([network.weight, network.bias.detach()[:1], network.get_buffer("running_mean")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_functions_under_way_hold() -> None:
+    def inner(x: torch.Tensor, *args: object, **kwargs: object) -> set[int]:
+        y = x + 1
+        return {it.data_ptr() for it in held()} - {y.data_ptr()}
+
+    a, b, c = torch.ones(1), torch.ones(1), torch.ones(1)
+    assert inner(a, (b,), key=[c]) >= {a.data_ptr(), b.data_ptr(), c.data_ptr()}
 
 
 def test_a_disk_that_cannot_hold_it_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     tensor = torch.ones(3)
     with pytest.raises(SecateursError, match="cannot hold the activations"):
-        Shelf(tmp_path / "missing").away(tensor)
+        Shelf(tmp_path / "missing").away([tensor])
     assert tensor.tolist() == [1, 1, 1]
+
+
+def test_tidying_up_leaves_what_is_in_use() -> None:
+    tensor = torch.ones(1000)
+    tidy()
+    assert tensor.sum() == 1000

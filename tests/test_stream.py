@@ -1,6 +1,6 @@
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from secateurs.recipe import Recipe
 from secateurs.settling import Settling, settle_network_, single_weights
 from secateurs.shelf import Shelf
 from secateurs.solvers.sparsegpt import Sparsegpt
-from secateurs.stream import settle_blocks_
+from secateurs.stream import Stream
 from secateurs.structures.weight import Weight
 from secateurs.types import Inputs, Plan, Price, Task
 
@@ -58,7 +58,9 @@ def test_block_by_block_is_the_whole_network_bit_for_bit(name: str, solver: Spar
     assert 0.45 < plan.sparsity < 0.55
     for network, shelf in zip(parts, (None, Shelf(tmp_path)), strict=True):
         again = Settling(network, settling.weights, settling.groups, settling.counts, settling.recipe)
-        settle_blocks_(network, chains(network), batches, again, in_place, shelf)
+        Stream(network, chains(network), nullcontext, in_place, shelf).settle_(
+            batches, again.groups, again, gram=solver is not None
+        )
         for (tensor, mine), wanted in zip(network.named_parameters(), whole.parameters(), strict=True):
             assert torch.equal(mine, wanted), tensor
     assert not list(tmp_path.iterdir())
@@ -68,7 +70,7 @@ def test_a_block_that_is_settled_already_is_only_run() -> None:
     whole, batches, settling = settled("llama", recipe())
     network = copy.deepcopy(whole)
     settling.network = network
-    settle_blocks_(network, chains(network), batches, settling, in_place)
+    Stream(network, chains(network), nullcontext, in_place).settle_(batches, settling.groups, settling, gram=False)
     finished = copy.deepcopy(network)
     first, *_ = chains(whole)[0].blocks
 
@@ -79,5 +81,5 @@ def test_a_block_that_is_settled_already_is_only_run() -> None:
         yield name != first
 
     settling.network = whole
-    settle_blocks_(whole, chains(whole), batches, settling, resumed)
+    Stream(whole, chains(whole), nullcontext, resumed).settle_(batches, settling.groups, settling, gram=False)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), finished.parameters(), strict=True))

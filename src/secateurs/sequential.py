@@ -18,7 +18,7 @@ from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateurs.shelf import Shelf
+from secateurs.shelf import Shelf, held, tidy
 from secateurs.twins import Drift, Twins
 from secateurs.types import Gram, SecateursError
 
@@ -94,7 +94,7 @@ def settle_(
             stay in memory.
         settle: Called once for every weight that is met.
         gram: Whether products of input features are wanted, or their squares alone.
-        shelf: Where inputs are laid while their batch waits; None: they stay in memory.
+        shelf: Where what a batch holds is laid while it waits; None: it stays in memory.
         to_the_end: Whether forwards go on when the last weight is settled.
     """
     twins = forwards if isinstance(forwards, Twins) else None
@@ -138,6 +138,11 @@ def _is(x: Tensor, operands: Sequence[Tensor]) -> bool:
     return flat == [True]
 
 
+def holders(network: nn.Module, names: Iterable[str]) -> dict[str, tuple[nn.Module, nn.Parameter]]:
+    """Weights by their names: the module that holds each, and the parameter."""
+    return {name: (network.get_submodule(name.rpartition(".")[0]), network.get_parameter(name)) for name in names}
+
+
 class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's metaclass hook has no annotations
     """For every parameter, by its address, what it meets in a product; itself where another operator reads it."""
 
@@ -179,6 +184,8 @@ class _Walk:
             while ahead := [at for it, at in waiting.items() if it not in others]:
                 module = min(ahead, key=self.order.__getitem__)
                 arrived = [it for it, at in waiting.items() if at is module]
+                if self.shelf is not None:
+                    tidy()
                 self._settle(module, self.multiplied.pop(module))
                 if not self.open and not to_the_end:
                     return
@@ -227,7 +234,7 @@ class _Walk:
             multiplied = self.multiplied.setdefault(module, Multiplied(self.gram))
             multiplied.add(x)
         self.last[here] = (x, multiplied)
-        fetch = None if self.shelf is None else self.shelf.away(x)
+        fetch = None if self.shelf is None else self.shelf.away(held())
         self.main.switch(module)
         if fetch is not None:
             fetch()

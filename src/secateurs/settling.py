@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from secateurs import evidence, surgery
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
-from secateurs.sequential import Multiplied, plain, settle_
+from secateurs.sequential import Multiplied, holders, plain, settle_
 from secateurs.twins import Twins, streams
 from secateurs.types import Batch, Counts, Facts, Group, Plan, Scores, SecateursError, Task, Weight
 
@@ -174,11 +174,6 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
     if missed:
         raise SecateursError(f"no calibration batch reaches {missed[0]}; keep it out of the structure")
     return Plan(kept)
-
-
-def holders(network: nn.Module, names: Iterable[str]) -> dict[str, tuple[nn.Module, nn.Parameter]]:
-    """Weights by their names: the module that holds each, and the parameter."""
-    return {name: (network.get_submodule(name.rpartition(".")[0]), network.get_parameter(name)) for name in names}
 
 
 def _run(task: Task, network: nn.Module, batch: Batch) -> None:

@@ -4,44 +4,72 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage, nn
 
 from secateurs.types import SecateursError
 
 Fetch = Callable[[], None]
-"""Brings a tensor back; to be called once."""
+"""Brings back what was laid away; to be called once."""
+
+LEAST = 1 << 16
+"""Bytes of a tensor for which the way to the disk is worth it."""
 
 
 class Shelf:
-    """A directory for what waits.
+    """A directory for what waits, and some room in memory.
 
     Args:
         directory: Exists, on a disk with room for all that waits at once.
+        room: Bytes that may wait in memory; what is more goes to the disk.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, room: int = 0) -> None:
         self.directory = directory
+        self.room = room
+        self._in_memory = 0
         self._numbers = itertools.count()
+        self._spared: frozenset[int] = frozenset()
 
-    def away(self, tensor: Tensor) -> Fetch:
-        """Lay a tensor away: it has no memory until it is fetched, and then its values again.
+    def spare(self, network: nn.Module) -> None:
+        """The tensors of a network are everybody's, and stay where they are."""
+        tensors = itertools.chain(network.parameters(), network.buffers())
+        self._spared = frozenset(it.untyped_storage().data_ptr() for it in tensors if not it.is_meta)
 
-        One that shares its memory with others, or whose axes are not in order, is left in memory.
+    def away(self, tensors: Iterable[Tensor]) -> Fetch:
+        """Lay tensors away: they have no memory until they are fetched, and then their values again.
+
+        Nobody may look at them meanwhile, nor at others in the same memory.
 
         Raises:
-            SecateursError: The disk is full, or cannot be written.
+            SecateursError: The disk is full, or cannot be written; nothing is lost.
         """
-        storage, size = tensor.untyped_storage(), tensor.numel() * tensor.element_size()
-        if isinstance(tensor, torch.nn.Parameter) or storage.nbytes() != size or not tensor.is_contiguous() or not size:
-            return _nothing
+        storages = {it.untyped_storage().data_ptr(): it.untyped_storage() for it in tensors}
+        laid = [self._lay(it) for at, it in storages.items() if at not in self._spared and it.nbytes() >= LEAST]
+
+        def fetch() -> None:
+            while laid:
+                laid.pop()()
+
+        return fetch
+
+    def _lay(self, storage: UntypedStorage) -> Fetch:
+        size = storage.nbytes()
+        if self._in_memory + size <= self.room:
+            self._in_memory += size
+
+            def forget() -> None:
+                self._in_memory -= size
+
+            return forget
         path = self.directory / f"{next(self._numbers)}.waiting"
         try:
             with path.open("wb") as file:
-                file.write(_memory(tensor.detach().cpu()))
+                file.write(_memory(_on_cpu(storage)))
         except OSError as error:
             path.unlink(missing_ok=True)
             raise SecateursError(f"{self.directory} cannot hold the activations that wait: {error.strerror}") from error
@@ -49,21 +77,46 @@ class Shelf:
 
         def fetch() -> None:
             storage.resize_(size)
-            host = tensor.detach() if tensor.device.type == "cpu" else torch.empty_like(tensor, device="cpu")
+            host = storage if storage.device.type == "cpu" else _on_cpu(storage)
             with path.open("rb") as file:
                 file.readinto(_memory(host))
-            if host.data_ptr() != tensor.data_ptr():
-                tensor.detach().copy_(host)
+            if host is not storage:
+                storage.copy_(host)
             path.unlink()
 
         return fetch
 
 
-def _nothing() -> None:
-    pass
+def tidy() -> None:
+    """Give freed memory back to the system: the C library keeps what lies between pieces in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
-def _memory(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor on the CPU; numpy would make them impossible to free."""
-    size = tensor.numel() * tensor.element_size()
-    return memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B")
+def held() -> Iterator[Tensor]:
+    """The tensors that the functions under way hold in their variables, from the caller outwards."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        yield from _tensors(list(frame.f_locals.values()), 2)
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif depth and isinstance(value, tuple | list):
+        for it in value:
+            yield from _tensors(it, depth - 1)
+    elif depth and isinstance(value, dict):
+        yield from _tensors(list(value.values()), depth)
+
+
+def _on_cpu(storage: UntypedStorage) -> UntypedStorage:
+    host: UntypedStorage = storage.cpu()  # type: ignore[no-untyped-call]
+    return host
+
+
+def _memory(storage: UntypedStorage) -> memoryview:
+    """The bytes of a storage on the CPU; numpy would make them impossible to free."""
+    return memoryview((ctypes.c_ubyte * storage.nbytes()).from_address(storage.data_ptr())).cast("B")

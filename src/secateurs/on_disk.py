@@ -1,0 +1,219 @@
+"""A checkpoint on disk pruned to another one, with no more than one of its blocks in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from secateurs.blocks import chains, outside
+from secateurs.checkpoint import Checkpoint, Writer
+from secateurs.graph import trace
+from secateurs.recipe import Recipe
+from secateurs.recoveries.nothing import Nothing
+from secateurs.sequential import Multiplied
+from secateurs.settling import Later, Settling, single_weights
+from secateurs.shelf import Shelf
+from secateurs.stream import Stream
+from secateurs.types import Group, Inputs, Scores, SecateursError
+
+logger = logging.getLogger("secateurs.on_disk")
+
+ROOM = 96 << 20
+"""Bytes of activations that wait in memory before others wait on the shelf."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A checkpoint that was pruned block by block.
+
+    Args:
+        directory: A plain transformers directory.
+        zeros: Name of a weight -> how many of its entries are zero.
+        entries: Name of a weight -> how many it has.
+    """
+
+    directory: Path
+    zeros: Mapping[str, int]
+    entries: Mapping[str, int]
+
+    @property
+    def sparsity(self) -> float:
+        """Of all these weights together."""
+        return sum(self.zeros.values()) / sum(self.entries.values())
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the passes of a job have in common."""
+
+    source: Checkpoint
+    network: nn.Module
+    batches: Sequence[Inputs]
+    shelf: Shelf | None
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(name for chain in chains(self.network) for name in chain.blocks)
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        return outside(self.network, chains(self.network))
+
+    def run(self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied], object], gram: bool) -> None:
+        """One pass over the dense network."""
+        self._pass(self._dense, weights, settle, gram)
+
+    def write(self, settling: Settling, writer: Writer) -> None:
+        """One pass that settles the blocks, and writes each when it is settled."""
+        for name in self.rest:
+            if name not in writer.finished:
+                writer.write(name, dict(self.source.each(name)))
+        gram = settling.recipe.solver is not None
+        self._pass(partial(self._written, settling, writer), settling.groups, settling, gram)
+        settling.warn()
+
+    def _pass(self, opened: Any, weights: Mapping[str, Group], settle: Any, gram: bool) -> None:
+        stream = Stream(self.network, chains(self.network), self._around, opened, self.shelf)
+        stream.settle_(self.batches, weights, settle, gram=gram)
+
+    @contextmanager
+    def _around(self) -> Iterator[None]:
+        self.source.load_(self.network, *self.rest)
+        yield
+        self.source.release_(self.network, *self.rest)
+
+    @contextmanager
+    def _dense(self, block: str) -> Iterator[bool]:
+        self.source.load_(self.network, block)
+        yield True
+        self.source.release_(self.network, block)
+
+    @contextmanager
+    def _written(self, settling: Settling, writer: Writer, block: str) -> Iterator[bool]:
+        settled = block in writer.finished
+        (writer if settled else self.source).load_(*((block, self.network) if settled else (self.network, block)))
+        yield not settled
+        if not settled:
+            held = {name: self.network.get_parameter(name) for name in settling.groups if name.startswith(f"{block}.")}
+            zeros = {name: int((weight == 0).sum()) for name, weight in held.items()}
+            tensors = dict(self.network.state_dict(keep_vars=True))
+            writer.write(block, {name: tensors[name] for name in self.source.names(block)}, zeros)
+        self.source.release_(self.network, block)
+
+
+class _Laid(Mapping[str, Tensor]):
+    """Scores that lie on disk, and are read one by one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files: dict[str, Path] = {}
+        self._directory = directory
+
+    def add(self, name: str, scores: Tensor) -> None:
+        self._files[name] = self._directory / f"{len(self._files)}.scores"
+        torch.save(scores, self._files[name])
+
+    def __getitem__(self, name: str) -> Tensor:
+        scores: Tensor = torch.load(self._files[name], weights_only=True)
+        return scores
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def prune_checkpoint(
+    source: Checkpoint,
+    batches: Sequence[Inputs],
+    recipe: Recipe,
+    sparsity: float,
+    directory: str | Path,
+    shelf: str | Path | None = None,
+) -> Written:
+    """Prune a checkpoint to a plain transformers directory.
+
+    Interrupted at any moment, the same call goes on after the last block that was written, to the same files. An
+    allocation that looks at scores costs a pass over the dense network before; its scores lie on disk.
+
+    Args:
+        source: What to prune.
+        batches: Calibration batches, as the network's forward takes them; the first one traces it.
+        recipe: Of single weights, ``sequential``, in one round, not healed.
+        sparsity: Fraction removed, in the currency of the recipe's allocation, in (0, 1).
+        directory: What to make; must not exist.
+        shelf: An existing directory on a disk with room, where batches are laid while they wait; None: in memory.
+
+    Raises:
+        SecateursError: The recipe asks for what cannot be done block by block; a weight lies outside of the blocks;
+            what ``chains``, ``Stream.settle_``, ``Settling`` and ``Writer`` refuse.
+    """
+    check(recipe, sparsity)
+    if not batches:
+        raise SecateursError("no calibration batch; give at least one")
+    network = source.empty()
+    traced = trace(network, batches[0])
+    groups = tuple(group for structure in recipe.structure for group in structure(traced))
+    by_weight = single_weights(groups)
+    with TemporaryDirectory(prefix="secateurs-", dir=shelf) as waiting:
+        job = _Job(source, network, batches, Shelf(Path(waiting), ROOM) if shelf else None)
+        lost = next((name for name in by_weight if not name.startswith(tuple(f"{it}." for it in job.blocks))), None)
+        if lost:
+            raise SecateursError(f"{lost} lies outside of the blocks ({job.blocks[0]}, ...); name it in keep")
+        about = {"recipe": recipe.to_dict(), "sparsity": sparsity, "calibration": _digest(batches)}
+        writer = Writer(directory, source, (*job.rest, *job.blocks), about)
+        weights = {weight.name: weight for weight in traced.weights}
+        settling = Settling(network, weights, by_weight, {}, recipe)
+        price = traced.price(groups, recipe.allocation.currency)
+        scores = Later(partial(_dense_scores, job, settling, Path(waiting)))
+        settling.counts = recipe.allocation(groups, scores, sparsity, price)
+        job.write(settling, writer)
+        zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
+        writer.finish()
+    return Written(Path(directory), zeros, {name: group.n_units for name, group in by_weight.items()})
+
+
+def check(recipe: Recipe, sparsity: float) -> None:
+    """Refuse a recipe that cannot be carried out block by block.
+
+    Raises:
+        SecateursError: It is not ``sequential``, has several rounds, heals, or does not fit the sparsity.
+    """
+    recipe.check(sparsity)
+    if not recipe.sequential:
+        raise SecateursError("recipe: block by block weights are settled one after the other; add sequential: true")
+    rounds = len(recipe.schedule(sparsity))
+    if rounds > 1:
+        raise SecateursError(f"recipe: block by block there is one round, and the schedule has {rounds}; use one_shot")
+    if recipe.compensate:
+        raise SecateursError("recipe: compensate needs the dense network beside the other; block by block leave it out")
+    if "gradient" in recipe.criterion.needs:
+        raise SecateursError("recipe: the criterion needs gradients, which block by block there are none; use wanda")
+    if recipe.recovery != Nothing():
+        raise SecateursError("recipe: block by block nothing is healed; use recovery: nothing")
+
+
+def _dense_scores(job: _Job, settling: Settling, directory: Path) -> Scores:
+    """Of the whole dense network, kept on disk."""
+    logger.info("the allocation looks at scores: a pass over the dense network first")
+    laid = _Laid(directory)
+    job.run(settling.groups, lambda name, multiplied: laid.add(name, settling.scores(name, multiplied)), gram=False)
+    return laid
+
+
+def _digest(batches: Sequence[Inputs]) -> str:
+    digest = hashlib.sha256()
+    for leaf in tree_leaves(list(batches)):
+        digest.update(leaf.detach().cpu().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
+    return digest.hexdigest()

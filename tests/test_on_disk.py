@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secateurs.allocations.global_rank import GlobalRank
+from secateurs.allocations.uniform import Uniform
+from secateurs.checkpoint import Checkpoint
+from secateurs.criteria.taylor import Taylor
+from secateurs.criteria.wanda import Wanda
+from secateurs.on_disk import check, prune_checkpoint
+from secateurs.prune import prune
+from secateurs.recipe import Recipe
+from secateurs.recoveries.batch_norm import BatchNorm
+from secateurs.schedules.iterative import Iterative
+from secateurs.solvers.sparsegpt import Sparsegpt
+from secateurs.structures.n_m import NM
+from secateurs.structures.weight import Weight
+from secateurs.types import SecateursError, Task
+
+transformers = pytest.importorskip("transformers", reason="checkpoints are those of transformers")
+
+
+def llama(**changes: Any) -> nn.Module:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "vocab_size": 40}
+    config = transformers.LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **{**sizes, **changes})
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def batches() -> list[dict[str, Any]]:
+    ids = torch.randint(0, 40, (6, 12), generator=torch.Generator().manual_seed(1))
+    return [{"input_ids": ids[i : i + 2], "use_cache": False} for i in (0, 2, 4)]
+
+
+def wanda(**changes: Any) -> Recipe:
+    parts: dict[str, Any] = {"structure": (NM(),), "criterion": Wanda(), "allocation": Uniform(), "sequential": True}
+    return Recipe(**{**parts, "calibration_batches": 3, **changes})
+
+
+def loss(model: nn.Module, batch: dict[str, Any]) -> Tensor:
+    return model(**batch).logits.float().square().mean()
+
+
+def saved(directory: Path, **changes: Any) -> Checkpoint:
+    llama(**changes).save_pretrained(directory, max_shard_size="10kB")
+    return Checkpoint.open(directory)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        wanda(),
+        wanda(solver=Sparsegpt()),
+        wanda(structure=(Weight(per="row"),)),
+        wanda(structure=(Weight(),), allocation=GlobalRank()),
+    ],
+    ids=["2:4", "sparsegpt", "rows", "global"],
+)
+def test_a_checkpoint_becomes_what_the_network_in_memory_does(recipe: Recipe, tmp_path: Path) -> None:
+    source = saved(tmp_path / "dense")
+    task = Task("any", batches()[0], {"train": batches()}, loss, None, None)  # type: ignore[arg-type]
+    wanted = prune(llama(), task, recipe, 0.5).model
+
+    done = prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "out", tmp_path)
+    model = transformers.LlamaForCausalLM.from_pretrained(done.directory)
+    if not isinstance(recipe.allocation, GlobalRank):  # that one looks at dense scores of another pass
+        for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+            assert torch.equal(mine, theirs), name
+    assert done.sparsity == pytest.approx(0.5, abs=0.01)
+    counted = {name: int((model.get_parameter(name) == 0).sum()) for name in done.zeros}
+    assert counted == done.zeros and len(counted) == 21
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["dense", "out"], "nothing is left on the shelf"
+
+
+def test_killed_in_mid_block_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
+    source = saved(tmp_path / "dense")
+    prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "whole")
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import os, signal, sys
+        sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+        from pathlib import Path
+        from test_on_disk import batches, wanda
+        from secateurs.checkpoint import Checkpoint
+        from secateurs.settling import Settling
+        from secateurs.on_disk import prune_checkpoint
+
+        settle = Settling.__call__
+        def killed(self, name, multiplied):
+            if name == "model.layers.2.mlp.up_proj.weight":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return settle(self, name, multiplied)
+        Settling.__call__ = killed
+        here = Path({str(tmp_path)!r})
+        prune_checkpoint(Checkpoint.open(here / "dense"), batches(), wanda(), 0.5, here / "out")
+        """)
+    )
+    ended = subprocess.run([sys.executable, str(script)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
+
+    with pytest.raises(SecateursError, match="another source or recipe"):
+        prune_checkpoint(source, batches()[:2], wanda(), 0.5, tmp_path / "out")
+    prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "out")
+    files = sorted(it.name for it in (tmp_path / "whole").iterdir())
+    assert files == sorted(it.name for it in (tmp_path / "out").iterdir())
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sequential": False}, "add sequential: true"),
+        ({"schedule": Iterative(3)}, "the schedule has 3"),
+        ({"solver": Sparsegpt(), "compensate": True}, "leave it out"),
+        ({"criterion": Taylor()}, "needs gradient"),
+        ({"recovery": BatchNorm()}, "nothing is healed"),
+    ],
+)
+def test_what_cannot_be_done_block_by_block_is_refused_first(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(SecateursError, match=line):
+        check(wanda(**changes), 0.5)
+
+
+def test_weights_outside_of_the_blocks_are_named(tmp_path: Path) -> None:
+    recipe = wanda(structure=(Weight(outputs=True),))
+    with pytest.raises(SecateursError, match=r"lm_head\.weight lies outside of the blocks"):
+        prune_checkpoint(saved(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out")
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_pattern_that_does_not_divide_names_the_tensor(tmp_path: Path) -> None:
+    source = saved(tmp_path / "dense", intermediate_size=22)
+    with pytest.raises(SecateursError, match=r"down_proj\.weight"):
+        prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "out")
+
+
+def test_activations_that_overflow_name_the_block(tmp_path: Path) -> None:
+    model = llama()
+    model.get_parameter("model.layers.1.mlp.up_proj.weight").data.fill_(float("inf"))
+    model.save_pretrained(tmp_path / "dense")
+    with pytest.raises(SecateursError, match=r"model\.layers\.1\.mlp"):
+        prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), wanda(), 0.5, tmp_path / "out")
