@@ -67,3 +67,11 @@ def test_without_a_layer_its_tensors_alone_are_zero() -> None:
     with without(tensors, blocks("a", "b"), 1) as changed:
         assert not changed  # it is gone already
         assert tensors["a.weight"].all()
+
+
+def test_a_network_that_lost_units_is_refused_and_a_layer_that_is_not_run_is_passed_over() -> None:
+    group = Group("g", 4, (Member("made", (0,)),), 4, ("g",))
+    with pytest.raises(SecateursError, match="g: the loss without single units cannot be taken"):
+        without({"made": torch.ones(3, 3)}, group, 0).__enter__()
+    with without({"b.weight": torch.ones(2, 2)}, blocks("a", "b"), 0) as changed:
+        assert not changed

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from secateurs.types import Group, SecateursError
+from secateurs.types import Group, Member, SecateursError
 
 
 class Influence:
@@ -78,12 +79,15 @@ def without(tensors: Mapping[str, Tensor], group: Group, unit: int) -> Iterator[
     """The network with one unit zeroed in every member; all values come back.
 
     Args:
-        tensors: Its parameters and buffers, by name.
+        tensors: Its parameters and buffers, by name; those of a layer that is not run are missing.
         group: The unit's.
         unit: Its number.
 
     Yields:
         Whether anything was zeroed that was not zero before.
+
+    Raises:
+        SecateursError: The network has lost some of the units.
     """
     keep = torch.arange(group.n_units) != unit
     held: dict[Tensor, Tensor] = {}
@@ -91,8 +95,9 @@ def without(tensors: Mapping[str, Tensor], group: Group, unit: int) -> Iterator[
     try:
         with torch.no_grad():
             for member in group.members:
-                if member.zeroed and member.unit in (None, unit):
-                    tensor = tensors[member.tensor]
+                tensor = tensors.get(member.tensor)
+                if tensor is not None and member.zeroed and member.unit in (None, unit):
+                    _check_whole(group, member, tensor)
                     gone = ~member.mask(keep.to(tensor.device), tensor.shape)
                     held.setdefault(tensor, tensor.detach().clone())
                     changed = changed or bool((tensor * gone).any())
@@ -102,3 +107,12 @@ def without(tensors: Mapping[str, Tensor], group: Group, unit: int) -> Iterator[
         with torch.no_grad():
             for tensor, values in held.items():
                 tensor.copy_(values)
+
+
+def _check_whole(group: Group, member: Member, tensor: Tensor) -> None:
+    most = group.n_units if member.index is None else int(member.index.max()) + 1
+    if group.dims and prod(tensor.shape[dim] for dim in member.dims) < most:
+        raise SecateursError(
+            f"{group.name}: the loss without single units cannot be taken where a width has gone already; "
+            "use one round, or a criterion other than loss_increase"
+        )
