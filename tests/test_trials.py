@@ -104,3 +104,12 @@ def test_the_plans_of_the_proof_drop_something_everywhere_and_leave_something(si
                 plan.keep[first.name].sum() * second.n_blocks != plan.keep[second.name].sum() * first.n_blocks
                 for plan in found
             )
+
+
+def test_one_plan_is_enough_for_large_blocks_and_leaves_odd_numbers() -> None:
+    groups = [Group(str(i), 24, (), 12, ("",)) for i in range(7)]
+    (plan,) = plans(groups)
+    kept = [int(keep.sum()) // 2 for keep in plan.keep.values()]
+    assert set(kept) == {7, 9, 11}
+    assert all(one != other for one, other in pairwise(kept))
+    assert len(list(plans([*groups, Group("few", 2, (), 2, ("",))]))) == 2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.graph import Graph
-from secateurs.graph.bundles import bundles
+from secateurs.graph.bundles import Bundle, bundles
 from secateurs.proof import UnprovenError
 from secateurs.surgery import tried
 from secateurs.types import Group, Inputs, Plan
@@ -46,22 +46,37 @@ def provable(
 
 
 def plans(groups: Iterable[Group]) -> Iterator[Plan]:
-    """Two plans that drop different numbers, up to half of a block: a size that two groups share shows.
+    """Plans that drop different numbers, up to half of a block: a size that two groups share shows.
 
-    From groups alike they drop the same.
+    Groups alike drop the same. Where blocks are large, each loses such that an odd number stays, and one plan is
+    enough: code that wants sizes divided by something shows. Else every other group loses something in a second plan.
     """
-    for shift in (0, 1):
-        seen: Counter[int] = Counter()
-        keep: dict[str, Tensor] = {}
-        for some in bundles(groups):
-            block, multiple = some[0].block, max(group.multiple for group in some)
-            steps = -(-block // multiple)
-            most = (block - max(group.least for group in some)) // multiple
-            gone = min((seen[block] + shift) % max(2, steps // 2 + 1), steps - 1, most)
-            seen[block] += 1
-            kept = (steps - gone) * multiple
-            keep |= {group.name: torch.arange(group.n_units) % block >= block - kept for group in some}
-        yield Plan(keep)
+    some = bundles(groups)
+    yield _plan(some, 0)
+    if any(min(losses) < max(losses) and 0 in losses for losses in map(_losses, some)):
+        yield _plan(some, 1)
+
+
+def _plan(some: Iterable[Bundle], shift: int) -> Plan:
+    seen: Counter[int] = Counter()
+    keep: dict[str, Tensor] = {}
+    for bundle in some:
+        block, losses = bundle[0].block, _losses(bundle)
+        again = seen[block] // len(losses) if len(losses) > 2 else 0  # so that it is not every third that are equal
+        gone = losses[(seen[block] + again + shift) % len(losses)]
+        seen[block] += 1
+        keep |= {group.name: torch.arange(group.n_units) % block >= gone for group in bundle}
+    return Plan(keep)
+
+
+def _losses(bundle: Bundle) -> list[int]:
+    """How much of a block may go on trial, the most first; with nothing where there is little choice."""
+    block, multiple = bundle[0].block, max(group.multiple for group in bundle)
+    steps = -(-block // multiple)
+    most = max(0, min(max(steps // 2, 1), steps - 1, (block - max(group.least for group in bundle)) // multiple))
+    odd = [gone for gone in range(most, 0, -1) if (steps - gone) % 2]
+    taken = odd if len(odd) > 2 else range(most + 1)
+    return [block - (steps - gone) * multiple if gone else 0 for gone in taken]
 
 
 def beside(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> list[Group]:

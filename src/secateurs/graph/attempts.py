@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from secateurs.graph.agreement import apart
 from secateurs.graph.trace import results
@@ -112,7 +112,8 @@ def _leaving(told: Callable[[Mark], None]) -> Iterator[None]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         first = next(results(output), None)
         if first is not None and not (first.is_nested or first.is_sparse or first.is_quantized):
-            told(_mark(module, first))
+            with _disable_current_modes():  # what is computed here is no part of the pass
+                told(_mark(module, first))
 
     handle = torch.nn.modules.module.register_module_forward_hook(hook)
     try:

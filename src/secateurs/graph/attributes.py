@@ -154,10 +154,13 @@ def _sizes_by_module(model: nn.Module, network: Graph, sizes: Sizes) -> dict[str
             here = found[".".join(path[:depth])]
             for axis, where, old, new in pairs:
                 here.setdefault(old, {})[relative, axis, where] = new
-    for name, here in found.items():
-        if not here and name:  # without tensors of its own it works on those of its neighbours
-            beside = found[name.rpartition(".")[0]]
-            here.update({old: {(f"..{t}", *where): n for (t, *where), n in at.items()} for old, at in beside.items()})
+    shared: dict[str, Found] = {}
+    for name in [name for name, here in found.items() if name and not here]:
+        parent = name.rpartition(".")[0]  # without tensors of its own it works on those of its neighbours
+        if parent not in shared:
+            there = found[parent].items()
+            shared[parent] = {old: {(f"..{t}", *where): n for (t, *where), n in at.items()} for old, at in there}
+        found[name] = shared[parent]
     return found
 
 
