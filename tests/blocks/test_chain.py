@@ -41,6 +41,18 @@ def test_a_hybrid_network_is_one_chain_of_blocks_of_several_kinds() -> None:
     assert len({type(block) for block in chain.modules(model)}) == 2
 
 
+def test_blocks_of_two_classes_are_a_chain_where_they_name_their_modules_alike() -> None:
+    class Other(nn.ModuleDict):
+        pass
+
+    first = nn.ModuleDict({"norm": nn.Linear(2, 2), "mlp": nn.Linear(2, 2), "mixer": nn.Linear(2, 2)})
+    second = Other({"norm": nn.Linear(2, 2), "mlp": nn.Linear(2, 2), "attention": nn.Linear(2, 2)})
+    (chain,) = chains(nn.ModuleDict({"blocks": nn.ModuleList([first, second])}))
+    assert chain.blocks == ("blocks.0", "blocks.1")
+    with pytest.raises(SecateursError, match="ModuleDict has no chain"):
+        chains(nn.ModuleDict({"parts": nn.ModuleList([nn.ModuleDict({"a": nn.Linear(2, 2)}), second])}))
+
+
 def test_a_small_list_beside_a_great_one_is_no_chain() -> None:
     model = nn.ModuleDict({"small": nn.ModuleList(nn.Linear(1, 1) for _ in range(2))})
     model["great"] = nn.ModuleList(nn.Linear(9, 9) for _ in range(2))

@@ -176,6 +176,21 @@ def test_a_config_that_is_of_no_use_is_told(saved: Saved, changes: dict[str, obj
         Checkpoint.open(directory)
 
 
+def test_tables_that_are_stored_nowhere_are_computed(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.MarianConfig(
+        vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=20,
+        pad_token_id=0, decoder_start_token_id=0,
+    )  # fmt: skip
+    model = transformers.MarianMTModel(config)
+    model.save_pretrained(tmp_path)
+    name = "model.encoder.embed_positions.weight"
+    assert name not in Shards.beside(tmp_path).tensors
+    assert torch.equal(Checkpoint.open(tmp_path).read(name), model.get_parameter(name))
+
+
 def test_a_config_without_a_class_gets_the_usual_one(saved: Saved) -> None:
     model, directory = saved("t5")
     config = json.loads((directory / "config.json").read_text())

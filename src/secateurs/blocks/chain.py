@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from torch import nn
@@ -39,9 +39,9 @@ class Chain:
 def chains(model: nn.Module) -> tuple[Chain, ...]:
     """Find the chains that hold most of a network: one as a rule, two in an encoder-decoder.
 
-    A ``ModuleList`` counts as a whole where at least two of its members are of one class (a hybrid network's blocks
-    differ); members of a ``Sequential``, and siblings named by number, count where consecutive ones are of one class
-    and have parameters of the same names and shapes.
+    A ``ModuleList`` counts as a whole where two of its members at least are of one class or name two of their own
+    modules alike (the blocks of a hybrid network differ); members of a ``Sequential``, and siblings named by number,
+    count where consecutive ones are of one class and have parameters of the same names and shapes.
 
     Args:
         model: On any device, the meta device included.
@@ -60,7 +60,7 @@ def chains(model: nn.Module) -> tuple[Chain, ...]:
             chosen.append(chain)
     if not chosen:
         raise SecateursError(
-            f"{type(model).__name__} has no chain of blocks: looked for a ModuleList with two members of one class, "
+            f"{type(model).__name__} has no chain of blocks: looked for a ModuleList with two members alike, "
             "and for members of a Sequential, or siblings named by number, that have the same parameters"
         )
     order = {name: position for position, (name, _) in enumerate(model.named_modules())}
@@ -80,7 +80,7 @@ def _candidates(model: nn.Module) -> Iterator[Chain]:
         children = [(key, child) for key, child in module.named_children() if _size(child)]
         dot = f"{name}." if name else ""
         if isinstance(module, nn.ModuleList):
-            if len(children) > 1 and Counter(type(child) for _, child in children).most_common(1)[0][1] > 1:
+            if any(_akin(one, other) for (_, one), (_, other) in combinations(children, 2)):
                 yield Chain(name, tuple(dot + key for key, _ in children))
             continue
         for stem, run in _runs(children):
@@ -101,6 +101,10 @@ def _runs(children: Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[str, list
         if stem != key:
             run.append(key)
         last = kind
+
+
+def _akin(one: nn.Module, other: nn.Module) -> bool:
+    return type(one) is type(other) or len(dict(one.named_children()).keys() & dict(other.named_children())) > 1
 
 
 def _size(module: nn.Module) -> int:

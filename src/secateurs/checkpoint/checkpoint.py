@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +66,14 @@ class Checkpoint:
             makers = {name: _bound(made, model, source) for name, made in found.made.items()}
             dtypes = {name: source.dtype(next(iter(made.sources))) for name, made in found.made.items()}
         own = _aliased(model, makers)
-        checkpoint = cls(path, source, model, own, {name: dtypes.get(name, torch.float32) for name in own})
-        missing = [name for name, _ in model.named_parameters() if name not in checkpoint.makers]
+        own |= _computed(model, own)
+        missing = [name for name, _ in model.named_parameters() if name not in own]
         if missing:
             raise SecateursError(
                 f"{path} does not hold {missing[0]} ({len(missing)} parameters of {type(model).__name__} are missing): "
                 "its weights belong to another network, or to another version of transformers"
             )
-        return checkpoint
+        return cls(path, source, model, own, {name: dtypes.get(name, torch.float32) for name in own})
 
     @property
     def config(self) -> Any:
@@ -210,6 +213,20 @@ def _aliased(model: nn.Module, makers: Mapping[str, Maker]) -> dict[str, Maker]:
         if name in makers and (name == first or first not in makers):
             out.setdefault(first, makers[name] if name == first else _renamed(makers[name], name, first))
     return out
+
+
+def _computed(model: nn.Module, held: Mapping[str, Maker]) -> dict[str, Maker]:
+    """Makers of parameters that transformers stores nowhere, since it can compute them: tables of sines."""
+    patterns = getattr(model, "_keys_to_ignore_on_load_missing", None) or ()
+    names = [name for name, _ in model.named_parameters() if name not in held]
+    return {name: partial(_initial, model, name) for name in names if any(re.search(p, name) for p in patterns)}
+
+
+def _initial(model: Any, name: str) -> dict[str, Tensor]:
+    holder, _, key = name.rpartition(".")
+    owner = deepcopy(model.get_submodule(holder)).to_empty(device="cpu")
+    model._init_weights(owner)
+    return {name: getattr(owner, key).detach()}
 
 
 def _renamed(maker: Maker, name: str, first: str) -> Maker:
