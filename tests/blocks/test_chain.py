@@ -53,6 +53,14 @@ def test_blocks_of_two_classes_are_a_chain_where_they_name_their_modules_alike()
         chains(nn.ModuleDict({"parts": nn.ModuleList([nn.ModuleDict({"a": nn.Linear(2, 2)}), second])}))
 
 
+def test_single_layers_in_a_row_are_no_chain_beside_blocks() -> None:
+    blocks = [nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)) for _ in range(2)]
+    projector = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    assert [chain.name for chain in chains(nn.ModuleDict({"a": projector}))] == ["a"]
+    found = chains(nn.ModuleDict({"a": projector, "b": nn.ModuleList(blocks)}))
+    assert [chain.name for chain in found] == ["b"]
+
+
 def test_a_small_list_beside_a_great_one_is_no_chain() -> None:
     model = nn.ModuleDict({"small": nn.ModuleList(nn.Linear(1, 1) for _ in range(2))})
     model["great"] = nn.ModuleList(nn.Linear(9, 9) for _ in range(2))

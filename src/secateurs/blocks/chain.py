@@ -41,7 +41,8 @@ def chains(model: nn.Module) -> tuple[Chain, ...]:
 
     A ``ModuleList`` counts as a whole where two of its members at least are of one class or name two of their own
     modules alike (the blocks of a hybrid network differ); members of a ``Sequential``, and siblings named by number,
-    count where consecutive ones are of one class and have parameters of the same names and shapes.
+    count where consecutive ones are of one class and have parameters of the same names and shapes. Blocks that are
+    single layers count only in a network without others.
 
     Args:
         model: On any device, the meta device included.
@@ -52,8 +53,10 @@ def chains(model: nn.Module) -> tuple[Chain, ...]:
     Raises:
         SecateursError: There is none.
     """
-    sized = [(sum(map(_size, chain.modules(model))), chain) for chain in _candidates(model)]
-    sized = sorted((pair for pair in sized if pair[0]), key=lambda pair: -pair[0])
+    candidates = list(_candidates(model))
+    made_up = [chain for chain in candidates if any(any(block.children()) for block in chain.modules(model))]
+    sized = [(sum(map(_size, chain.modules(model))), chain) for chain in made_up or candidates]
+    sized = sorted(sized, key=lambda pair: -pair[0])
     chosen: list[Chain] = []
     for size, chain in sized:
         if size >= LEAST_SHARE * sized[0][0] and not any(_overlap(chain, other) for other in chosen):
