@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,14 @@ def make(directory: Path, sizes: dict[str, int]) -> None:
 
 def prune(source: Path, out: Path, tokens: torch.Tensor) -> None:
     """The work of the child."""
-    from secateurs import stream
+    from secateurs import load_recipe
+    from secateurs.checkpoint import Checkpoint
+    from secateurs.on_disk import prune_checkpoint
 
-    stream.prune(source, RECIPE, SPARSITY, tokens, out)
+    torch.set_num_threads(1)
+    batches = [{"input_ids": ids, "use_cache": False} for ids in tokens.split(2)]
+    recipe = replace(load_recipe(RECIPE), sequential=True)
+    prune_checkpoint(Checkpoint.open(source), batches, recipe, SPARSITY, out, out.parent)
 
 
 def copy(source: Path, out: Path) -> None:
