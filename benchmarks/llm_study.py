@@ -82,7 +82,7 @@ def sweep(model: nn.Module, tokenizer: Any, task: Task, given: argparse.Namespac
     if "dense" not in kept:
         kept["dense"] = asked(model, tokenizer, task, given)
     network = trace(model, {n: x[:, :16] if hasattr(x, "shape") else x for n, x in dict(task.example_inputs).items()})  # type: ignore[arg-type]
-    for tuned in (True, False):
+    for tuned in (False, True):
         start: Pruned | None = None
         for rate in RATES:
             name = f"{rate:g} {'with' if tuned else 'without'} fine-tuning"

@@ -140,6 +140,18 @@ def _classifier(directory: Path) -> None:
     _tables(directory)
 
 
+def _language_model(directory: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=12, num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_attention_heads=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(directory / "llama")
+    torch.save(torch.randint(0, 12, (90,)), directory / "ids.pt")
+    torch.save(torch.full((90,), 12), directory / "others.pt")
+    (directory / "a.txt").write_text("a text")
+    (directory / "lambada.jsonl").write_text('{"text": "a b"}\n')
+
+
 def _cut_weights(directory: Path) -> None:
     _classifier(directory)
     weights = directory / "bert" / "model.safetensors"
@@ -170,6 +182,7 @@ def _last(cell: str) -> Callable[[Path], None]:
     return first
 
 
+LLAMA = "prune llama --task language_modelling --epsilon 1 --output out"
 BERT = "prune bert --task text --epsilon 0.1 --text text --output out"
 BUILD = "--build net.py:build"
 CASES = {
@@ -275,6 +288,23 @@ CASES = {
     "a label that is missing at the end of a table": Bad(
         f"{BERT} --train texts.csv --eval x.csv", "x.csv row 9 has nothing in column 'label'", _last("")
     ),
+    "no text for a language model": Bad(LLAMA, "needs --data", _language_model),
+    "a text that is not there": Bad(f"{LLAMA} --data b.txt", "no such file: b.txt", _language_model),
+    "a text shorter than a sequence": Bad(
+        f"{LLAMA} --data ids.pt", "shorter than one sequence of 512", _language_model
+    ),
+    "a text without a tokenizer": Bad(f"{LLAMA} --data a.txt", "the model has no tokenizer", _language_model),
+    "tokens of another vocabulary": Bad(
+        f"{LLAMA} --data others.pt --length 9", "token 12 of the train text is outside", _language_model
+    ),
+    "an option of another task": Bad(f"{LLAMA} --data ids.pt --label x", "has no 'label'", _language_model),
+    "a sequence of one token": Bad(f"{LLAMA} --data ids.pt --length 1", "length must be at least 2", _language_model),
+    "a language model for a task of classes": Bad(
+        "measure llama --task text --train ids.csv --eval ids.csv", "has none", _language_model
+    ),
+    "no such set to evaluate on": Bad("evaluate llama --tasks lambda --data .", "no task 'lambda'", _language_model),
+    "a set that is not there": Bad("evaluate llama --tasks piqa --data .", "piqa needs it", _language_model),
+    "a limit of nothing": Bad("evaluate llama --tasks lambada --data . --limit 0", "at least 1", _language_model),
     "a sparsity out of reach": Bad(f"{PRUNE} --p 0.99", "p 0.99 is out of reach"),
 }
 

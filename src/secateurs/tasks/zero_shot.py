@@ -97,7 +97,8 @@ class ZeroShot:
             try:
                 results = self._evaluated(model, tokenizer, of, chosen)
             except AssertionError as error:  # such as a context too short for what it generates
-                raise SecateursError(f"the harness cannot ask {name}: {error}") from error
+                why = str(error) or "a question is longer than what the model reads at once"
+                raise SecateursError(f"the harness cannot ask {name}: {why}") from error
             part = f", {len(chosen)} of {len(every)} examples" if len(chosen) < len(every) else ""
             how = f"{of.task}, version {results['versions'][of.task]}, {self.few_shot}-shot{part}"
             for metric, reading in _readings(results["results"][of.task], len(chosen), how, version).items():
