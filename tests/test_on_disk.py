@@ -61,10 +61,11 @@ def saved(directory: Path, **changes: Any) -> Checkpoint:
     [
         wanda(),
         wanda(solver=Sparsegpt()),
+        wanda(solver=Sparsegpt(), compensate=True),
         wanda(structure=(Weight(per="row"),)),
         wanda(structure=(Weight(),), allocation=GlobalRank()),
     ],
-    ids=["2:4", "sparsegpt", "rows", "global"],
+    ids=["2:4", "sparsegpt", "compensate", "rows", "global"],
 )
 def test_a_checkpoint_becomes_what_the_network_in_memory_does(recipe: Recipe, tmp_path: Path) -> None:
     source = saved(tmp_path / "dense")
@@ -82,16 +83,17 @@ def test_a_checkpoint_becomes_what_the_network_in_memory_does(recipe: Recipe, tm
     assert sorted(it.name for it in tmp_path.iterdir()) == ["dense", "out"], "nothing is left on the shelf"
 
 
-def test_killed_in_mid_block_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
-    source = saved(tmp_path / "dense")
-    prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "whole")
+@pytest.mark.parametrize("changes", ["", "solver=Sparsegpt(), compensate=True"])
+def test_killed_in_mid_block_it_goes_on_to_the_same_files(changes: str, tmp_path: Path) -> None:
+    source, recipe = saved(tmp_path / "dense"), eval(f"wanda({changes})")
+    prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "whole")
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(f"""
         import os, signal, sys
         sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
         from pathlib import Path
-        from test_on_disk import batches, wanda
+        from test_on_disk import Sparsegpt, batches, wanda
         from secateurs.checkpoint import Checkpoint
         from secateurs.settling import Settling
         from secateurs.on_disk import prune_checkpoint
@@ -103,7 +105,7 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(tmp_path: Path) -> Non
             return settle(self, name, multiplied)
         Settling.__call__ = killed
         here = Path({str(tmp_path)!r})
-        prune_checkpoint(Checkpoint.open(here / "dense"), batches(), wanda(), 0.5, here / "out")
+        prune_checkpoint(Checkpoint.open(here / "dense"), batches(), wanda({changes}), 0.5, here / "out")
         """)
     )
     ended = subprocess.run([sys.executable, str(script)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
@@ -111,8 +113,8 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
 
     with pytest.raises(SecateursError, match="another source or recipe"):
-        prune_checkpoint(source, batches()[:2], wanda(), 0.5, tmp_path / "out")
-    prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "out")
+        prune_checkpoint(source, batches()[:2], recipe, 0.5, tmp_path / "out")
+    prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "out")
     files = sorted(it.name for it in (tmp_path / "whole").iterdir())
     assert files == sorted(it.name for it in (tmp_path / "out").iterdir())
     for name in files:
@@ -124,7 +126,6 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(tmp_path: Path) -> Non
     [
         ({"sequential": False}, "add sequential: true"),
         ({"schedule": Iterative(3)}, "the schedule has 3"),
-        ({"solver": Sparsegpt(), "compensate": True}, "leave it out"),
         ({"criterion": Taylor()}, "needs gradient"),
         ({"recovery": BatchNorm()}, "nothing is healed"),
     ],

@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def settled(name: str, recipe: Recipe) -> tuple[nn.Module, list[Inputs], Settlin
     return network, batches, Settling(network, weights, single_weights(groups), counts, recipe)
 
 
-def recipe(solver: Sparsegpt | None = None) -> Recipe:
-    return Recipe((Weight(per="row"),), Wanda(), Uniform(), sequential=True, solver=solver, calibration_batches=2)
+def recipe(solver: Sparsegpt | None = None, compensate: bool = False) -> Recipe:
+    rows = Recipe((Weight(per="row"),), Wanda(), Uniform(), sequential=True, calibration_batches=2)
+    return replace(rows, solver=solver, compensate=compensate)
 
 
 @contextmanager
@@ -44,10 +46,10 @@ def in_place(name: str) -> Iterator[bool]:
     yield True
 
 
-@pytest.mark.parametrize("solver", [None, Sparsegpt()])
+@pytest.mark.parametrize("how", [recipe(), recipe(Sparsegpt()), recipe(Sparsegpt(), compensate=True)])
 @pytest.mark.parametrize("name", ONE_BY_ONE)
-def test_block_by_block_is_the_whole_network_bit_for_bit(name: str, solver: Sparsegpt | None, tmp_path: Path) -> None:
-    whole, batches, settling = settled(name, recipe(solver))
+def test_block_by_block_is_the_whole_network_bit_for_bit(name: str, how: Recipe, tmp_path: Path) -> None:
+    whole, batches, settling = settled(name, how)
     parts = [copy.deepcopy(whole) for _ in range(2)]
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -58,9 +60,8 @@ def test_block_by_block_is_the_whole_network_bit_for_bit(name: str, solver: Spar
     assert 0.45 < plan.sparsity < 0.55
     for network, shelf in zip(parts, (None, Shelf(tmp_path)), strict=True):
         again = Settling(network, settling.weights, settling.groups, settling.counts, settling.recipe)
-        Stream(network, chains(network), nullcontext, in_place, shelf).settle_(
-            batches, again.groups, again, gram=solver is not None
-        )
+        stream = Stream(network, chains(network), nullcontext, in_place, shelf, in_place if how.compensate else None)
+        stream.settle_(batches, again.groups, again, gram=how.solver is not None)
         for (tensor, mine), wanted in zip(network.named_parameters(), whole.parameters(), strict=True):
             assert torch.equal(mine, wanted), tensor
     assert not list(tmp_path.iterdir())

@@ -80,11 +80,13 @@ class _Job:
             if name not in writer.finished:
                 writer.write(name, dict(self.source.each(name)))
         gram = settling.recipe.solver is not None
-        self._pass(partial(self._written, settling, writer), settling.groups, settling, gram)
+        opened = partial(self._written, settling, writer)
+        self._pass(opened, settling.groups, settling, gram, settling.recipe.compensate)
         settling.warn()
 
-    def _pass(self, opened: Any, weights: Mapping[str, Group], settle: Any, gram: bool) -> None:
-        stream = Stream(self.network, chains(self.network), self._around, opened, self.shelf)
+    def _pass(self, opened: Any, weights: Mapping[str, Group], settle: Any, gram: bool, twins: bool = False) -> None:
+        dense = self._dense if twins else None
+        stream = Stream(self.network, chains(self.network), self._around, opened, self.shelf, dense)
         stream.settle_(self.batches, weights, settle, gram=gram)
 
     @contextmanager
@@ -196,8 +198,6 @@ def check(recipe: Recipe, sparsity: float) -> None:
     rounds = len(recipe.schedule(sparsity))
     if rounds > 1:
         raise SecateursError(f"recipe: block by block there is one round, and the schedule has {rounds}; use one_shot")
-    if recipe.compensate:
-        raise SecateursError("recipe: compensate needs the dense network beside the other; block by block leave it out")
     if "gradient" in recipe.criterion.needs:
         raise SecateursError("recipe: the criterion needs gradients, which block by block there are none; use wanda")
     if recipe.recovery != Nothing():

@@ -18,7 +18,7 @@ from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateurs.shelf import Shelf, held, tidy
+from secateurs.shelf import Fetch, Shelf, held, tidy
 from secateurs.twins import Drift, Twins
 from secateurs.types import Gram, SecateursError
 
@@ -90,15 +90,14 @@ def settle_(
     Args:
         weights: Name of a weight -> the module that multiplies its first input by it, as ``plain`` finds them.
         forwards: Each runs the network on one batch, without gradients. They go the same way, but for modules that some
-            of them skip; what meets a weight after it is settled is not counted. Or these with a twin of each; then all
-            stay in memory.
+            of them skip; what meets a weight after it is settled is not counted. Or these with a twin of each.
         settle: Called once for every weight that is met.
         gram: Whether products of input features are wanted, or their squares alone.
         shelf: Where what a batch holds is laid while it waits; None: it stays in memory.
         to_the_end: Whether forwards go on when the last weight is settled.
     """
     twins = forwards if isinstance(forwards, Twins) else None
-    walk = _Walk({module: name for name, module in weights.items()}, settle, gram, None if twins else shelf)
+    walk = _Walk({module: name for name, module in weights.items()}, settle, gram, shelf)
     beside = nullcontext() if twins is None else twins.met(weights.values())
     with torch.no_grad(), _before(weights.values(), walk.meet), beside:
         walk.run(forwards.ours if isinstance(forwards, Twins) else forwards, to_the_end, twins)
@@ -170,6 +169,8 @@ class _Walk:
         self.last: dict[greenlet, tuple[Tensor, Multiplied | None]] = {}
         self.main = greenlet.getcurrent()
         self.twins: Twins | None = None
+        self.held: dict[greenlet, list[Tensor]] = {}
+        self.away: dict[greenlet, Fetch] = {}
 
     def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool, twins: Twins | None) -> None:
         self.twins, waiting = twins, dict[greenlet, nn.Module]()
@@ -200,6 +201,8 @@ class _Walk:
 
     def _on(self, it: greenlet, waiting: dict[greenlet, nn.Module]) -> None:
         waiting.pop(it, None)
+        if it in self.away:
+            self.away.pop(it)()
         module = it.switch()
         if it.dead:
             self.last.pop(it, None)
@@ -215,6 +218,8 @@ class _Walk:
         assert multiplied is not None
         multiplied.drift = multiplied.drift or Drift()
         twins.compare(self.open[module], multiplied.drift, ours, x, dense)
+        if self.shelf is not None:  # together, as they may hold the same; the first to go on brings back all
+            self.away[ours] = self.away[theirs] = self.shelf.away(self.held.pop(ours) + self.held.pop(theirs))
 
     def _settle(self, module: nn.Module, multiplied: Multiplied) -> None:
         if self.twins is not None:
@@ -234,10 +239,11 @@ class _Walk:
             multiplied = self.multiplied.setdefault(module, Multiplied(self.gram))
             multiplied.add(x)
         self.last[here] = (x, multiplied)
-        fetch = None if self.shelf is None else self.shelf.away(held())
+        if self.shelf is not None:
+            self.held[here] = list(held())
+            if self.twins is None:
+                self.away[here] = self.shelf.away(self.held.pop(here))
         self.main.switch(module)
-        if fetch is not None:
-            fetch()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from secateurs.blocks import Calls, Chain, State, entries
 from secateurs.sequential import Settle, holders, plain, settle_
 from secateurs.shelf import Fetch, Shelf
+from secateurs.twins import Twins, streams
 from secateurs.types import Inputs
 
 logger = logging.getLogger("secateurs.stream")
@@ -62,6 +63,7 @@ class Stream:
         around: Puts what lies outside of the chains in place, and away again when it has run.
         opened: Puts the tensors of a block in place, and away again when it is done.
         shelf: Where batches are laid while they wait; None: they stay in memory.
+        dense: Puts the dense tensors of a block that is settled already in place; given, every batch has a twin.
     """
 
     network: nn.Module
@@ -69,6 +71,7 @@ class Stream:
     around: Callable[[], AbstractContextManager[object]]
     opened: Opened
     shelf: Shelf | None = None
+    dense: Opened | None = None
 
     def settle_(self, batches: Sequence[Inputs], weights: Collection[str], settle: Settle, *, gram: bool) -> None:
         """Run all batches through all blocks, and settle every weight on the way.
@@ -82,28 +85,48 @@ class Stream:
         Raises:
             SecateursError: As ``entries``, ``plain`` and ``settle``.
         """
-        before: list[list[tuple[Calls, Tensor]]] = [[] for _ in batches]
-        seen: set[Hashable] = set()
+        sides = 1 if self.dense is None else 2
+        before: list[list[list[tuple[Calls, Tensor]]]] = [[[] for _ in batches] for _ in range(sides)]
+        seen: dict[Hashable, dict[str, str]] = {}
         for chain in self.chains:
-            going: list[_Batch] = []
             with self.around():
-                for inputs, done in zip(batches, before, strict=True):
-                    calls = entries(self.network, chain, inputs, done)
-                    batch = _Batch(replace(calls, first=calls.first.new_empty(0)), (calls.first,), self.shelf)
-                    batch.lay()
-                    going.append(batch)
+                going = [self._entered(chain, batches, done) for done in before]
             for position, name in enumerate(chain.blocks):
                 logger.info("%s: block %d of %d", chain.name, position + 1, len(chain))
                 block = self.network.get_submodule(name)
+                ours, *theirs = ([partial(batch.step, position, block) for batch in side] for side in going)
                 with self.opened(name) as unsettled, torch.no_grad():
-                    if self.shelf is not None:
-                        self.shelf.spare(self.network)
-                    steps = [partial(batch.step, position, block) for batch in going]
+                    self._spare()
                     held = holders(self.network, [it for it in weights if unsettled and it.startswith(f"{name}.")])
                     alike = (type(block), *((it.removeprefix(name), held[it][1].shape) for it in held))
                     if alike not in seen:
-                        plain(held, partial(going[0].calls.step, position, block, going[0].here()))
-                        seen.add(alike)
+                        once = partial(going[0][0].calls.step, position, block, going[0][0].here())
+                        found = streams(plain(held, once), block.modules(), once) if theirs else {}
+                        names = {module: it for it, module in block.named_modules()}
+                        seen[alike] = {weight.removeprefix(name): names[module] for weight, module in found.items()}
+                    witnesses = {f"{name}{it}": block.get_submodule(at) for it, at in seen[alike].items()}
+                    steps = Twins(ours, theirs[0], witnesses) if theirs and unsettled else ours
                     settle_({it: held[it][0] for it in held}, steps, settle, gram=gram, shelf=self.shelf)
-            for batch, done in zip(going, before, strict=True):
-                done.append((batch.calls, batch.here()[0]))
+                if self.dense is not None and not unsettled:
+                    with self.dense(name), torch.no_grad():
+                        self._spare()
+                        settle_({}, theirs[0], settle, shelf=self.shelf)
+            for side, notes in zip(going, before, strict=True):
+                for batch, done in zip(side, notes, strict=True):
+                    done.append((batch.calls, batch.here()[0]))
+
+    def _entered(
+        self, chain: Chain, batches: Sequence[Inputs], before: Sequence[Sequence[tuple[Calls, Tensor]]]
+    ) -> list[_Batch]:
+        """All batches before the first block of a chain."""
+        going = []
+        for inputs, done in zip(batches, before, strict=True):
+            calls = entries(self.network, chain, inputs, done)
+            batch = _Batch(replace(calls, first=calls.first.new_empty(0)), (calls.first,), self.shelf)
+            batch.lay()
+            going.append(batch)
+        return going
+
+    def _spare(self) -> None:
+        if self.shelf is not None:
+            self.shelf.spare(self.network)

@@ -10,7 +10,7 @@ weight should come to, and a solver prunes that. (Frantar & Alistarh 2023 take `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from secateurs.types import Gram
 
@@ -165,25 +166,22 @@ class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's meta
     def __init__(self, names: Mapping[nn.Module, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names, self.found, self.times = names, dict[str, list[nn.Module]](), Counter[nn.Module]()
-        self._given: dict[int, tuple[Tensor, list[nn.Module]]] = {}  # all are held, so that no address is used twice
-        self._open: dict[int, tuple[str, Tensor]] = {}
+        self._given: MutableMapping[Tensor, list[nn.Module]] = WeakIdKeyDictionary()
+        self._open: MutableMapping[Tensor, str] = WeakIdKeyDictionary()
 
     def note(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         self.times[module] += 1
         if given and isinstance(given[0], Tensor):
-            self._given.setdefault(given[0].data_ptr(), (given[0], []))[1].append(module)
+            self._given.setdefault(given[0], []).append(module)
 
     def gave(self, module: nn.Module, given: Any, output: Any) -> None:
-        self._open[output.data_ptr()] = (self.names[module], output)
+        self._open[output] = self.names[module]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in (aten.add, aten.add_) and all(isinstance(it, Tensor) for it in args[:2]):
             for output, stream in (args[:2], args[1::-1]):
-                name, held = self._open.get(output.data_ptr(), ("", None))
-                given, witnesses = self._given.get(stream.data_ptr(), (None, []))
-                shapes = {None if it is None else it.shape for it in (held, output, stream, given)}
-                if witnesses and len(shapes) == 1:
-                    self.found.setdefault(name, list(witnesses))
+                if output in self._open and stream in self._given and output.shape == stream.shape:
+                    self.found.setdefault(self._open[output], list(self._given[stream]))
         return func(*args, **(kwargs or {}))
 
 
