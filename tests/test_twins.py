@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from secateurs import twins as module
 from secateurs.sequential import Multiplied, settle_
+from secateurs.shelf import Shelf
 from secateurs.twins import Drift, Twins, streams
 from secateurs.types import Gram
 
@@ -43,9 +45,7 @@ def halved(net: nn.Module, seen: dict[str, Multiplied], aims: dict[str, Tensor])
     return settle
 
 
-def both_ways(
-    net: nn.Module,
-) -> tuple[list[Tensor], list[Tensor], list[Tensor], dict[str, Tensor]]:
+def both_ways(net: nn.Module, shelf: Shelf | None = None) -> tuple[list[Tensor], ...]:
     """Settle by halving: the batches, what the walk gave for them, what their twins did, and the aims."""
     batches = [torch.randn(3, 5, 4), torch.randn(1, 5, 4)]
     ours: list[Tensor] = []
@@ -54,8 +54,8 @@ def both_ways(
     forwards = [partial(lambda x: ours.append(net(x)), x) for x in batches]
     others = [partial(lambda x: dense.append(net(x)), x) for x in batches]
     found = streams(linears(net), net.modules(), partial(net, batches[0]))
-    settle_(linears(net), Twins(forwards, others, found), halved(net, {}, aims), gram=True)
-    return batches, ours, dense, aims
+    settle_(linears(net), Twins(forwards, others, found), halved(net, {}, aims), gram=True, shelf=shelf)
+    return batches, ours, dense, list(aims.values())
 
 
 def test_twins_go_as_the_dense_network_would_and_the_others_as_the_settled_one() -> None:
@@ -68,6 +68,20 @@ def test_twins_go_as_the_dense_network_would_and_the_others_as_the_settled_one()
         half = 0.5 if name.endswith("weight") and "norm" not in name else 1.0
         assert torch.equal(weight, half * dense.get_parameter(name))
     assert not any(each._forward_pre_hooks or each._forward_hooks for each in net.modules())
+
+
+def test_on_a_shelf_the_aims_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateurs.shelf.LEAST", 1)
+    found = []
+    for shelf in (None, Shelf(tmp_path)):
+        net = network()
+        if shelf is not None:
+            shelf.spare(net)
+        torch.manual_seed(1)
+        found.append(both_ways(net, shelf))
+    for expected, got in zip(*found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_aim_is_the_least_squares_towards_the_dense_network(monkeypatch: pytest.MonkeyPatch) -> None:
