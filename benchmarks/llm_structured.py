@@ -52,6 +52,7 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "ours, width": ("llm_width", 0.25, {}),
     "ShortGPT": ("shortgpt", 0.2, {}),
     "ours, depth": ("llm_depth", 0.2, {"schedule": {"iterative": {"rounds": 2}}}),
+    "ShortGPT, mended": ("shortgpt", 0.2, {"recovery": {"reconstruct": {"batches": 32}}}),
     "Shortened LLaMA": ("shortened_llama", 0.2, {}),
     "FLAP, a fifth of the neurons": ("flap", 0.2, {}),
     "ours, a fifth of the neurons": ("llm_width", 0.2, {"structure": ["neuron"]}),
@@ -152,9 +153,10 @@ def main() -> None:
     task = task_of(model, tokenizer, given.windows, given.sequences)
     done = json.loads(given.output.read_text()) if given.output.exists() else {}
     done["protocol"] = {
-        **dict(task.manifest),
-        "precision": given.precision,
-        "bfloat16": given.bfloat16,
+        "evaluation": f"wikitext-2 test, {task.manifest['protocol']}",
+        "calibration": f"wikitext-2 validation, {given.sequences} x 512 tokens, of which at most {given.most}",
+        "products": f"float32 at precision {given.precision}",
+        "perplexity": f"of the networks in {'bfloat16' if given.bfloat16 else 'float32'}",
         "threads": torch.get_num_threads(),
     }
     done["machine"] = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
