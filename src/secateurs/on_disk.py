@@ -41,11 +41,13 @@ class Written:
         directory: A plain transformers directory.
         zeros: Name of a weight -> how many of its entries are zero.
         entries: Name of a weight -> how many it has.
+        before: How many blocks an interrupted run had written already.
     """
 
     directory: Path
     zeros: Mapping[str, int]
     entries: Mapping[str, int]
+    before: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -174,7 +176,9 @@ def prune_checkpoint(
         if lost:
             raise SecateursError(f"{lost} lies outside of the blocks ({job.blocks[0]}, ...); name it in keep")
         about = {"recipe": recipe.to_dict(), "sparsity": sparsity, "calibration": _digest(batches)}
+        about["products"] = torch.get_float32_matmul_precision()
         writer = Writer(directory, source, (*job.rest, *job.blocks), about)
+        before = len(set(job.blocks) & set(writer.finished))
         weights = {weight.name: weight for weight in traced.weights}
         settling = Settling(network, weights, by_weight, {}, recipe)
         price = traced.price(groups, recipe.allocation.currency)
@@ -183,7 +187,7 @@ def prune_checkpoint(
         job.write(settling, writer)
         zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
         writer.finish()
-    return Written(Path(directory), zeros, {name: group.n_units for name, group in by_weight.items()})
+    return Written(Path(directory), zeros, {name: group.n_units for name, group in by_weight.items()}, before)
 
 
 def check(recipe: Recipe, sparsity: float) -> None:

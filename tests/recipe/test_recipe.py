@@ -125,7 +125,8 @@ def test_load_by_name_and_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT)
     assert load_recipe(path) == load_recipe(str(path)) == RECIPE
-    assert load_recipe("wanda_2_4") == Recipe((NM(2, 4),), Wanda(), Uniform(), OneShot(), Nothing(), 128)
+    wanted = Recipe((NM(2, 4),), Wanda(), Uniform(), OneShot(), Nothing(), 128, sequential=True)
+    assert load_recipe("wanda_2_4") == wanted
 
 
 def test_load_what_is_not_there(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 import secateurs
 from secateurs.cli.errors import Guarded
+from secateurs.cli.language import evaluate, sparsify
 from secateurs.cli.options import (
     PREFER,
     batch_option,
@@ -206,43 +207,6 @@ def measure(model: str, weights: str | None, as_json: bool, **given: Any) -> Non
     )
 
 
-@main.command(short_help="A language model on LAMBADA, HellaSwag and others.")
-@click.argument("model")
-@click.option(
-    "--tasks", required=True, metavar="LIST", help="lambada,hellaswag,piqa,arc_easy,arc_challenge,winogrande,..."
-)
-@click.option(
-    "--data", required=True, metavar="DIR", envvar="SECATEURS_DATA", show_envvar=True, help="Where the files are."
-)
-@click.option("--limit", type=int, metavar="N", help="At most N examples of each, evenly spaced.  [default: all]")
-@click.option("--few-shot", type=int, default=0, show_default=True, help="Solved examples shown before each question.")
-@click.option("--batch-size", type=int, default=8, show_default=True, help="Sequences of a forward pass.")
-@build_option
-@seed_option
-@json_option
-def evaluate(model: str, tasks: str, as_json: bool, **given: Any) -> None:
-    """Ask the language model MODEL what lm-evaluation-harness asks, from files of your own; nothing is fetched.
-
-    MODEL is a transformers directory or hub name, a GGUF file, or an artifact.
-    """
-    with shown():
-        from pathlib import Path
-
-        from secateurs.job.evaluating import evaluate_named
-        from secateurs.report import document, table
-        from secateurs.tasks.zero_shot import ZeroShot
-
-        build, where = given.pop("build"), Path(given.pop("data"))
-        wanted = ZeroShot(tuple(name.strip() for name in tasks.split(",") if name.strip()), where, **given)
-        found = evaluate_named(model, wanted, (build,) if build else ())
-    show(
-        {"model": model, "measures": document.readings(found)},
-        as_json,
-        table.readings(found, title=model),
-        *table.notes(found),
-    )
-
-
 @main.command(short_help="Two networks side by side.")
 @click.argument("a")
 @click.argument("b")
@@ -268,6 +232,10 @@ def compare(a: str, b: str, weights: str | None, as_json: bool, **given: Any) ->
         table.comparison(found, title=f"{a} (dense) | {b} (pruned)"),
         *found.notes,
     )
+
+
+main.add_command(evaluate)
+main.add_command(sparsify)
 
 
 def _task(given: dict[str, Any]) -> TaskName | None:

@@ -13,6 +13,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FILES = ("train", "evaluation", "selection")
 PREFER = "What to make small first, in order; or weights: macs=1,latency=2."
 _TASK_HELP = "glue/sst2, text or language_modelling (files given below), mnist, or file.py:function of your own."
+
+
+def _cut(of: str = "") -> tuple[Callable[[Any], Any], ...]:
+    """How calibration sequences are cut from a text; ``of`` says of which task that is."""
+    tokens, sequences = (f"{of}: {word}" if of else word.capitalize() for word in ("tokens", "calibration sequences"))
+    return (
+        click.option("--length", type=int, metavar="N", help=f"{tokens} of a sequence.  [default: 512]"),
+        click.option("--count", type=int, metavar="N", help=f"{sequences}.  [default: 64]"),
+        click.option("--starts", type=click.Choice(["even", "random"]), help="How these are chosen.  [default: even]"),
+        click.option(
+            "--bos", is_flag=True, default=None, help="Begin every sequence with the tokenizer's first token."
+        ),
+    )
+
+
 _TASK = (
     click.option("--task", "task", metavar="TASK", required=True, help=_TASK_HELP),
     click.option(
@@ -28,12 +43,9 @@ _TASK = (
     click.option("--label", metavar="COLUMN", help="Column of the class."),
     click.option("--metric", metavar="NAME", help="accuracy, f1 or matthews."),
     click.option("--max-length", type=int, metavar="N", help="Tokens kept of one text."),
-    click.option("--length", type=int, metavar="N", help="language_modelling: tokens of a sequence.  [default: 512]"),
-    click.option("--count", type=int, metavar="N", help="language_modelling: calibration sequences.  [default: 64]"),
-    click.option("--starts", type=click.Choice(["even", "random"]), help="How these are chosen.  [default: even]"),
+    *_cut("language_modelling"),
     click.option("--stride", type=int, metavar="N", help="From one evaluation window to the next.  [default: length]"),
     click.option("--windows", type=int, metavar="N", help="Evaluation windows, from the start.  [default: all]"),
-    click.option("--bos", is_flag=True, default=None, help="Begin every sequence with the tokenizer's first token."),
     click.option(
         "--select-from",
         type=click.Choice(["evaluation", "train"]),
@@ -64,6 +76,37 @@ def optional_task_options(command: Command) -> Command:
     for option in reversed((first, *_TASK[1:])):
         command = option(command)
     return command
+
+
+def calibration_options(command: Command) -> Command:
+    """The text that a language model is calibrated on, alone.
+
+    Args:
+        command: The command to decorate.
+    """
+    source = click.option(
+        "--train",
+        "--train-file",
+        "--data",
+        metavar="FILE",
+        required=True,
+        help="What to calibrate on: a text, a table (parquet, csv, jsonl), or token ids (pt, npy, safetensors).",
+    )
+    column = click.option("--text", metavar="COLUMN", help="Column of a table.  [default: text]")
+    batch = click.option("--batch-size", type=int, default=4, show_default=True, help="Sequences of a forward pass.")
+    for option in reversed((source, column, *_cut(), batch)):
+        command = option(command)
+    return command
+
+
+def calibration_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Take these out of a command's arguments: fields of ``LanguageData``.
+
+    Args:
+        given: The command's arguments; what belongs to the calibration is removed.
+    """
+    names = ("train", "text", "length", "count", "starts", "bos", "batch_size", "seed")
+    return {name: value for name in names if (value := given.pop(name)) is not None}
 
 
 def drawing_options(command: Command) -> Command:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from secateurs.measures.perplexity import IGNORED, Perplexity
 from secateurs.tasks.tokens import Source, described, read_tokens
 from secateurs.tasks.windows import Starts, apart, in_a_row, spread, widest, with_start
-from secateurs.types import Batch, SecateursError, Task
+from secateurs.types import Batch, Inputs, SecateursError, Task
 
 logger = logging.getLogger("secateurs.tasks")
 
@@ -108,9 +108,7 @@ def language_modelling(model: nn.Module, tokenizer: Any, data: LanguageData) -> 
     for name, stream in streams.items():
         _check_vocabulary(model, stream, name)
     first, body = _first_token(tokenizer, data), data.length - data.bos
-    train = with_start(spread(streams["train"], body, data.count, data.starts, data.seed), first)
-    _warn_of_little(model, train.numel())
-    rows = {"train": [_row(model, each, 0) for each in train]}
+    rows = {"train": _calibration(model, streams["train"], first, data)}
     for name, (cut, context) in _windows(streams, body, data).items():
         rows[name] = [_row(model, each, n) for each, n in zip(with_start(cut, first), context, strict=True)]
     loader: Any = DataLoader
@@ -123,6 +121,27 @@ def language_modelling(model: nn.Module, tokenizer: Any, data: LanguageData) -> 
         quality=Perplexity(),
         manifest=_manifest(data, {name: len(each) for name, each in rows.items()}),
     )
+
+
+def calibration(model: nn.Module, tokenizer: Any, data: LanguageData) -> list[Inputs]:
+    """The calibration batches of such a task alone, as the model's forward takes them; other texts are not looked at.
+
+    Args:
+        model: As for ``language_modelling``; its parameters may be on the meta device.
+        tokenizer: As for ``language_modelling``.
+        data: Where the text is.
+
+    Raises:
+        SecateursError: As ``language_modelling``, for the calibration text.
+    """
+    logger.info("reading %s", _name(data.train))
+    stream = read_tokens(data.train, tokenizer, data.text)
+    _check_vocabulary(model, stream, "train")
+    longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if isinstance(longest, int) and data.length > longest:
+        raise SecateursError(f"length {data.length} is more than the {longest} positions that the model knows")
+    rows: Any = _calibration(model, stream, _first_token(tokenizer, data), data)
+    return [_inputs(model, batch) for batch in DataLoader(rows, batch_size=data.batch_size)]
 
 
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -160,6 +179,13 @@ def _streams(tokenizer: Any, data: LanguageData) -> dict[str, Tensor]:
     if data.evaluation is None:
         streams["train"], streams["evaluation"] = apart(streams["train"], SET_ASIDE)
     return streams
+
+
+def _calibration(model: nn.Module, stream: Tensor, first: int | None, data: LanguageData) -> list[dict[str, Tensor]]:
+    """The calibration sequences."""
+    cut = with_start(spread(stream, data.length - data.bos, data.count, data.starts, data.seed), first)
+    _warn_of_little(model, cut.numel())
+    return [_row(model, each, 0) for each in cut]
 
 
 def _windows(streams: Mapping[str, Tensor], body: int, data: LanguageData) -> dict[str, tuple[Tensor, list[int]]]:

@@ -88,6 +88,25 @@ def load_language_model(name_or_directory: str, gguf_file: str | None = None) ->
     return model.eval(), tokenizer
 
 
+def load_tokenizer(name_or_directory: str) -> Any:
+    """The tokenizer of a language model, or None where its directory holds none.
+
+    Args:
+        name_or_directory: As ``load_language_model`` takes it.
+
+    Raises:
+        SecateursError: It cannot be loaded.
+    """
+    where, file = _gguf(name_or_directory, None)
+    with quiet():
+        try:
+            return _tokenizer(where, file)
+        except ImportError as error:
+            raise SecateursError(MISSING) from error
+        except Exception as error:  # each tokenizer fails in its own way
+            raise SecateursError(_reason(name_or_directory, Path(where), "tokenizer", error)) from error
+
+
 def is_language_model(name_or_directory: str) -> bool:
     """Whether what is stored there says that it is a causal or encoder-decoder language model.
 

@@ -1,0 +1,140 @@
+"""A language model on disk made sparse in one shot, by name: any size, one block in memory at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from secateurs.blocks import chains
+from secateurs.checkpoint import Checkpoint
+from secateurs.job.named_data import language_data
+from secateurs.names import is_function
+from secateurs.on_disk import Written, check, prune_checkpoint
+from secateurs.recipe import Recipe, load_recipe
+from secateurs.types import SecateursError
+
+PRECISIONS = ("highest", "high", "medium")
+"""How exactly torch multiplies float32 matrices: as such, or by parts or wholes in bfloat16 where there is hardware."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of such a job; plain values.
+
+    Args:
+        sparsity: Fraction of the weights that becomes zero.
+        recipe: Name of a shipped recipe, or a file; ``sequential``.
+        output: Directory to make; None: the model's name with ``-sparse``.
+        shelf: An existing directory where calibration batches lie while they wait; None: in memory.
+        matmul: As ``torch.set_float32_matmul_precision`` takes it.
+    """
+
+    sparsity: float
+    recipe: str = "sparsegpt"
+    output: str | None = None
+    shelf: str | None = None
+    matmul: str = "medium"
+
+    def checked(self) -> Recipe:
+        """The recipe, if all of this can be used; nothing is written.
+
+        Raises:
+            SecateursError: Something cannot.
+        """
+        recipe = load_recipe(self.recipe)
+        check(recipe, self.sparsity)
+        if self.matmul not in PRECISIONS:
+            raise SecateursError(f"matmul must be one of {', '.join(PRECISIONS)}, got '{self.matmul}'")
+        if self.shelf is not None and not Path(self.shelf).is_dir():
+            raise SecateursError(f"no directory {self.shelf}; make it, on a disk with room, or leave --shelf out")
+        return recipe
+
+
+@dataclass(frozen=True)
+class Sparsified:
+    """What came of it.
+
+    Args:
+        written: The directory, and how many entries of each weight are zero.
+        seconds: That this run took.
+        peak_bytes: The most memory that this process has held; None where the system does not tell.
+        files: Of weights.
+        size_bytes: Of these files.
+    """
+
+    written: Written
+    seconds: float
+    peak_bytes: int | None
+    files: int
+    size_bytes: int
+
+
+def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Sparsified:
+    """Open the checkpoint and the text and prune the one on the other.
+
+    Args:
+        model: A transformers directory with safetensors, a GGUF file, or a directory with one.
+        data: Fields of ``LanguageData`` that say what to calibrate on.
+        wanted: How sparse, how, and where it goes.
+
+    Raises:
+        SecateursError: Something of it cannot be used; nothing was written then. Or what ``prune_checkpoint`` refuses.
+    """
+    from secateurs.tasks.language_modelling import calibration
+    from secateurs.tasks.pretrained import load_tokenizer
+    from secateurs.tasks.tokens import IDS
+
+    began = time.monotonic()
+    recipe, text = wanted.checked(), language_data(data)
+    place = _checked_place(model)
+    output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
+    if output.exists() or output.is_symlink():
+        raise SecateursError(f"{output} exists: give a directory that does not by --output, or remove it")
+    source = Checkpoint.open(place)
+    chains(source.model)  # refused here, before a long text is read
+    needed = text.bos or Path(str(text.train)).suffix not in IDS
+    stored = source.files[0] if source.files[0].suffix == ".gguf" else source.path
+    batches = calibration(source.model, load_tokenizer(str(stored)) if needed else None, text)
+    with _multiplied(wanted.matmul):
+        written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
+    sizes = [file.stat().st_size for file in output.glob("*.safetensors")]
+    return Sparsified(written, time.monotonic() - began, _peak_bytes(), len(sizes), sum(sizes))
+
+
+def _checked_place(model: str) -> Path:
+    place = Path(model)
+    if is_function(model):
+        raise SecateursError(f"{model} is a function, and this prunes what lies on disk; secateurs prune takes it")
+    if not place.exists():
+        raise SecateursError(
+            f"no directory or file '{model}': give a transformers directory or a GGUF file; a model of the hub is "
+            "fetched first: hf download NAME --local-dir DIRECTORY"
+        )
+    if (place / "manifest.json").is_file():
+        raise SecateursError(f"{model} is an artifact; make it plain first: secateurs export {model} --output PLAIN")
+    return place
+
+
+@contextmanager
+def _multiplied(precision: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _peak_bytes() -> int | None:
+    """By Linux; what ``getrusage`` tells may be of the process that began this one."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
