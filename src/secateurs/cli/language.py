@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from secateurs.job.sparsifying import Sparsified
 
-_RECIPE = "How; one that is sequential: wanda, ria, owl, sparsegpt, alps, and _2_4 of some."
+_RECIPE = "How; one that is sequential: wanda, ria, owl, sparsegpt, alps, compensated, and _2_4 of some."
 _MATMUL = "How float32 matrices are multiplied: medium is bfloat16 where the processor has it, in half the time."
 
 
