@@ -10,8 +10,7 @@ Every method runs in a process of its own, one thread, ours and the peer's in tu
 and peak resident memory of the process. Ours computes float32 products in bfloat16 (``--matmul``); the peer,
 llm-compressor 0.14, runs as it comes, in an environment of its own whose python is ``--peer``.
 
-Ours walk the checkpoint on disk block by block, but for "compensated", which needs the dense network beside the other.
-Results are kept after every run, so a run that is cut short goes on where it was.
+Ours walk the checkpoint on disk block by block; "compensated" is ALPS towards what the dense network gives. Results are kept after every run, so a run that is cut short goes on where it was.
 """
 
 from __future__ import annotations
@@ -79,31 +78,10 @@ def ours(model: Path, calibration: torch.Tensor, method: str, pattern: str, dire
     from secateurs.on_disk import prune_checkpoint
 
     recipe, sparsity = recipe_of(method, pattern)
-    if recipe.compensate:
-        return in_memory(model, calibration, recipe, sparsity, directory)
     batches = [{"input_ids": ids, "use_cache": False} for ids in calibration.split(4)]
     began = cpu()
     prune_checkpoint(Checkpoint.open(model), batches, recipe, sparsity, directory, directory.parent)
     return cpu() - began
-
-
-def in_memory(model: Path, calibration: torch.Tensor, recipe: Recipe, sparsity: float, directory: Path) -> float:
-    from transformers import AutoModelForCausalLM
-
-    from secateurs import Task
-    from secateurs.measures.perplexity import Perplexity
-    from secateurs.prune import prune, traced
-    from secateurs.tasks.language_modelling import loss, predict
-
-    dense = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    batches = [{"input_ids": ids, "labels": ids} for ids in calibration.split(4)]
-    inputs = {"input_ids": calibration[:1, :16], "use_cache": False}
-    task = Task("calibration", inputs, {"train": batches}, loss, predict, Perplexity())
-    began = cpu()
-    pruned = prune(dense, task, recipe, sparsity, network=traced(dense, inputs, recipe)).model
-    seconds = cpu() - began
-    pruned.save_pretrained(directory)  # type: ignore[operator]
-    return seconds
 
 
 def cpu() -> float:

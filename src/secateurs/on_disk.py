@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from secateurs.blocks import chains, outside
+from secateurs.blocks import Chain, chains, outside
 from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.graph import trace
 from secateurs.recipe import Recipe
@@ -29,7 +29,7 @@ from secateurs.types import Group, Inputs, Scores, SecateursError
 
 logger = logging.getLogger("secateurs.on_disk")
 
-ROOM = 96 << 20
+ROOM = 32 << 20
 """Bytes of activations that wait in memory before others wait on the shelf."""
 
 
@@ -64,13 +64,17 @@ class _Job:
     batches: Sequence[Inputs]
     shelf: Shelf | None
 
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        return tuple(name for chain in chains(self.network) for name in chain.blocks)
+    @cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        return chains(self.network)
 
-    @property
+    @cached_property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(name for chain in self.chains for name in chain.blocks)
+
+    @cached_property
     def rest(self) -> tuple[str, ...]:
-        return outside(self.network, chains(self.network))
+        return outside(self.network, self.chains)
 
     def run(self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied], object], gram: bool) -> None:
         """One pass over the dense network."""
@@ -88,7 +92,7 @@ class _Job:
 
     def _pass(self, opened: Any, weights: Mapping[str, Group], settle: Any, gram: bool, twins: bool = False) -> None:
         dense = self._dense if twins else None
-        stream = Stream(self.network, chains(self.network), self._around, opened, self.shelf, dense)
+        stream = Stream(self.network, self.chains, self._around, opened, self.shelf, dense)
         stream.settle_(self.batches, weights, settle, gram=gram)
 
     @contextmanager
@@ -172,7 +176,8 @@ def prune_checkpoint(
     by_weight = single_weights(groups)
     with TemporaryDirectory(prefix="secateurs-", dir=shelf) as waiting:
         job = _Job(source, network, batches, Shelf(Path(waiting), ROOM) if shelf else None)
-        lost = next((name for name in by_weight if not name.startswith(tuple(f"{it}." for it in job.blocks))), None)
+        inside = tuple(f"{it}." for it in job.blocks)
+        lost = next((name for name in by_weight if not name.startswith(inside)), None)
         if lost:
             raise SecateursError(f"{lost} lies outside of the blocks ({job.blocks[0]}, ...); name it in keep")
         about = {"recipe": recipe.to_dict(), "sparsity": sparsity, "calibration": _digest(batches)}

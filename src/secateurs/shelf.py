@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Shelf:
     """A directory for what waits, and some room in memory.
 
     Args:
-        directory: Exists, on a disk with room for all that waits at once.
+        directory: Exists, on a disk with room for all that waits at once. Its files are the caller's to remove.
         room: Bytes that may wait in memory; what is more goes to the disk.
     """
 
@@ -32,6 +33,7 @@ class Shelf:
         self.directory = directory
         self.room = room
         self._in_memory = 0
+        self._free: defaultdict[int, list[Path]] = defaultdict(list)  # written over: new pages would cost more
         self._numbers = itertools.count()
         self._spared: frozenset[int] = frozenset()
 
@@ -66,9 +68,10 @@ class Shelf:
                 self._in_memory -= size
 
             return forget
-        path = self.directory / f"{next(self._numbers)}.waiting"
+        used = self._free[size]
+        path = used.pop() if used else self.directory / f"{next(self._numbers)}.waiting"
         try:
-            with path.open("wb") as file:
+            with path.open("r+b" if path.exists() else "wb") as file:
                 file.write(_memory(_on_cpu(storage)))
         except OSError as error:
             path.unlink(missing_ok=True)
@@ -82,7 +85,7 @@ class Shelf:
                 file.readinto(_memory(host))
             if host is not storage:
                 storage.copy_(host)
-            path.unlink()
+            self._free[size].append(path)
 
         return fetch
 
