@@ -10,7 +10,8 @@ Every method runs in a process of its own, one thread, ours and the peer's in tu
 and peak resident memory of the process. Ours computes float32 products in bfloat16 (``--matmul``); the peer,
 llm-compressor 0.14, runs as it comes, in an environment of its own whose python is ``--peer``.
 
-Ours walk the checkpoint on disk block by block; "compensated" is ALPS towards what the dense network gives. Results are kept after every run, so a run that is cut short goes on where it was.
+Ours walk the checkpoint on disk block by block; "compensated" is ALPS towards what the dense network gives. Results are
+kept after every run, so a run that is cut short goes on where it was.
 """
 
 from __future__ import annotations
