@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from secateurs import on_disk
 from secateurs.allocations.global_rank import GlobalRank
 from secateurs.allocations.uniform import Uniform
 from secateurs.checkpoint import Checkpoint
@@ -81,6 +82,16 @@ def test_a_checkpoint_becomes_what_the_network_in_memory_does(recipe: Recipe, tm
     counted = {name: int((model.get_parameter(name) == 0).sum()) for name in done.zeros}
     assert counted == done.zeros and len(counted) == 21
     assert sorted(it.name for it in tmp_path.iterdir()) == ["dense", "out"], "nothing is left on the shelf"
+
+
+def test_read_ahead_it_becomes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = saved(tmp_path / "dense")
+    recipe = wanda(structure=(Weight(),), allocation=GlobalRank())
+    prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "in_turn")
+    monkeypatch.setattr(on_disk, "READ_IN_TURN", frozenset())
+    prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "ahead")
+    for path in (tmp_path / "in_turn").iterdir():
+        assert path.read_bytes() == (tmp_path / "ahead" / path.name).read_bytes(), path.name
 
 
 @pytest.mark.parametrize("changes", ["", "solver=Sparsegpt(), compensate=True"])

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from secateurs.blocks import Chain, chains, outside
 from secateurs.checkpoint import Checkpoint, Writer
+from secateurs.checkpoint.ahead import Ahead
 from secateurs.graph import trace
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
@@ -31,6 +32,8 @@ logger = logging.getLogger("secateurs.on_disk")
 
 ROOM = 32 << 20
 """Bytes of activations that wait in memory before others wait on the shelf."""
+READ_IN_TURN = frozenset({"cpu"})
+"""Kinds of devices for which no block is read ahead: it would lie in the memory that the one at work needs."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class _Job:
     network: nn.Module
     batches: Sequence[Inputs]
     shelf: Shelf | None
+    load_: Callable[[nn.Module, str], None]
+
+    @cached_property
+    def device(self) -> torch.device:
+        return _device(self.batches)
 
     @cached_property
     def chains(self) -> tuple[Chain, ...]:
@@ -97,20 +105,23 @@ class _Job:
 
     @contextmanager
     def _around(self) -> Iterator[None]:
-        self.source.load_(self.network, *self.rest)
+        self.source.load_(self.network, *self.rest, device=self.device)
         yield
         self.source.release_(self.network, *self.rest)
 
     @contextmanager
     def _dense(self, block: str) -> Iterator[bool]:
-        self.source.load_(self.network, block)
+        self.load_(self.network, block)
         yield True
         self.source.release_(self.network, block)
 
     @contextmanager
     def _written(self, settling: Settling, writer: Writer, block: str) -> Iterator[bool]:
         settled = block in writer.finished
-        (writer if settled else self.source).load_(*((block, self.network) if settled else (self.network, block)))
+        if settled:
+            writer.load_(block, self.network, device=self.device)
+        else:
+            self.load_(self.network, block)
         yield not settled
         if not settled:
             held = {name: self.network.get_parameter(name) for name in settling.groups if name.startswith(f"{block}.")}
@@ -157,7 +168,8 @@ def prune_checkpoint(
 
     Args:
         source: What to prune.
-        batches: Calibration batches, as the network's forward takes them; the first one traces it.
+        batches: Calibration batches, as the network's forward takes them; the first one traces it. Where their tensors
+            are, the work is done; elsewhere than on the CPU the next block is read meanwhile.
         recipe: Of single weights, ``sequential``, in one round, not healed.
         sparsity: Fraction removed, in the currency of the recipe's allocation, in (0, 1).
         directory: What to make; must not exist.
@@ -171,11 +183,12 @@ def prune_checkpoint(
     if not batches:
         raise SecateursError("no calibration batch; give at least one")
     network = source.empty()
-    traced = trace(network, batches[0])
+    traced = trace(network, tree_map(_to("cpu"), batches[0]))
     groups = tuple(group for structure in recipe.structure for group in structure(traced))
     by_weight = single_weights(groups)
-    with TemporaryDirectory(prefix="secateurs-", dir=shelf) as waiting:
-        job = _Job(source, network, batches, Shelf(Path(waiting), ROOM) if shelf else None)
+    with TemporaryDirectory(prefix="secateurs-", dir=shelf) as waiting, _reading(source, _device(batches)) as load_:
+        job = _Job(source, network, batches, Shelf(Path(waiting), ROOM) if shelf else None, load_)
+        _move_buffers_(network, job.device)
         inside = tuple(f"{it}." for it in job.blocks)
         lost = next((name for name in by_weight if not name.startswith(inside)), None)
         if lost:
@@ -213,11 +226,40 @@ def check(recipe: Recipe, sparsity: float) -> None:
         raise SecateursError("recipe: block by block nothing is healed; use recovery: nothing")
 
 
+@contextmanager
+def _reading(source: Checkpoint, device: torch.device) -> Iterator[Callable[[nn.Module, str], None]]:
+    """What puts a block in place."""
+    if device.type in READ_IN_TURN:
+        yield source.load_
+        return
+    found = chains(source.model)
+    with Ahead(source, [name for chain in found for name in chain.blocks], device) as ahead:
+        yield ahead.load_
+
+
+def _device(batches: Sequence[Inputs]) -> torch.device:
+    found = (leaf.device for leaf in tree_leaves(list(batches)) if isinstance(leaf, Tensor))
+    return next(found, torch.device("cpu"))
+
+
+def _to(device: torch.device | str) -> Callable[[Any], Any]:
+    return lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf
+
+
+def _move_buffers_(network: nn.Module, device: torch.device) -> None:
+    """The buffers that are computed, not stored: tables of positions."""
+    for module in network.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
+
+
 def _dense_scores(job: _Job, settling: Settling, directory: Path) -> Scores:
     """Of the whole dense network, kept on disk."""
     logger.info("the allocation looks at scores: a pass over the dense network first")
     laid = _Laid(directory)
-    job.run(settling.groups, lambda name, multiplied: laid.add(name, settling.scores(name, multiplied)), gram=False)
+    job.run(
+        settling.groups, lambda name, multiplied: laid.add(name, settling.scores(name, multiplied).cpu()), gram=False
+    )
     return laid
 
 

@@ -129,6 +129,7 @@ def given(dense: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (None, {}, {"output": "empty"}, "empty exists"),
         (None, {}, {"shelf": "nowhere"}, "no directory nowhere"),
         (None, {}, {"matmul": "low"}, "matmul must be one of"),
+        (None, {}, {"device": "abacus"}, "no device 'abacus'"),
     ],
 )
 def test_what_cannot_be_used_is_told_before_any_work(

@@ -94,13 +94,16 @@ class Writer:
             _write_json(self._entry(part), entry)
         self._done[part] = entry
 
-    def load_(self, part: str, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    def load_(
+        self, part: str, model: nn.Module, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         """Give a network the tensors of a finished part, as they were written.
 
         Args:
             part: A finished one.
             model: From the checkpoint's ``empty``; changed in place.
             dtype: Of floating tensors; None leaves them as written.
+            device: Where they go.
 
         Raises:
             SecateursError: The part is not finished, or cannot be read.
@@ -112,7 +115,7 @@ class Writer:
         for name in dict.fromkeys(group.targets[0] for group in made.values()):
             for target, tensor in made[name](self.checkpoint.model, shards.read).items():
                 floating = dtype if tensor.is_floating_point() else None
-                give_(model, target, tensor.to(floating), str(self.directory))
+                give_(model, target, tensor.to(device=device, dtype=floating), str(self.directory))
 
     def finish(self) -> None:
         """Add index, config and tokenizer and give the directory its name.

@@ -77,6 +77,7 @@ def evaluate(model: str, tasks: str, as_json: bool, **given: Any) -> None:
     show_default=True,
     help=_MATMUL,
 )
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu or cuda.")
 @seed_option
 @json_option
 def sparsify(model: str, as_json: bool, **given: Any) -> None:

@@ -39,7 +39,7 @@ def finetune_named(
     """
     if Path(output).exists():
         raise SecateursError(f"the output directory {output} exists; name another or remove it")
-    where = _device(device)
+    where = open_device(device)
     if task.name == LANGUAGE:
         from secateurs.tasks.language_modelling import language_modelling
 
@@ -57,10 +57,18 @@ def finetune_named(
     return finetune(model.to(where), tokenizer, made, output, recovery=training, seed=seed)
 
 
-def _device(name: str | None) -> torch.device:
+def open_device(name: str | None) -> torch.device:
+    """Find where to compute.
+
+    Args:
+        name: As torch calls it; None: a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        SecateursError: This machine has no such device.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()  # the meta device holds nothing
     except (RuntimeError, AssertionError) as error:
         raise SecateursError(f"no device '{name}' on this machine; give cpu, or leave --device out") from error
     return device

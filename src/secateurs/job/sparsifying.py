@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from secateurs.blocks import chains
 from secateurs.checkpoint import Checkpoint
+from secateurs.job.finetuning import open_device
 from secateurs.job.named_data import language_data
 from secateurs.names import is_function
 from secateurs.on_disk import Written, check, prune_checkpoint
@@ -33,6 +36,7 @@ class Wanted:
         output: Directory to make; None: the model's name with ``-sparse``.
         shelf: An existing directory where calibration batches lie while they wait; None: in memory.
         matmul: As ``torch.set_float32_matmul_precision`` takes it.
+        device: Where to compute, as torch calls it.
     """
 
     sparsity: float
@@ -40,6 +44,7 @@ class Wanted:
     output: str | None = None
     shelf: str | None = None
     matmul: str = "medium"
+    device: str = "cpu"
 
     def checked(self) -> Recipe:
         """The recipe, if all of this can be used; nothing is written.
@@ -91,7 +96,7 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     from secateurs.tasks.tokens import IDS
 
     began = time.monotonic()
-    recipe, text = wanted.checked(), language_data(data)
+    recipe, text, device = wanted.checked(), language_data(data), open_device(wanted.device)
     place = _checked_place(model)
     output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
     if output.exists() or output.is_symlink():
@@ -101,6 +106,7 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     needed = text.bos or Path(str(text.train)).suffix not in IDS
     stored = source.files[0] if source.files[0].suffix == ".gguf" else source.path
     batches = calibration(source.model, load_tokenizer(str(stored)) if needed else None, text)
+    batches = [tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, it) for it in batches]
     with _multiplied(wanted.matmul):
         written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
     sizes = [file.stat().st_size for file in output.glob("*.safetensors")]
