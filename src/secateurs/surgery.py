@@ -95,7 +95,8 @@ def sizes_after(groups: Iterable[Group], plan: Plan, network: Graph) -> dict[str
         keep = plan.keep.get(group.name)
         if keep is not None and group.dims:
             dim = network.dims[group.dims[-1]]
-            size = out[dim.name] = dim.size - int((~keep).sum()) * dim.size // group.n_units
+            outer = prod(network.dims[name].size for name in group.dims[:-1])
+            size = out[dim.name] = dim.size - int((~keep).sum()) // outer
             if size < dim.least:
                 raise SecateursError(
                     f"{group.name}: {size} of {dim.size} stay, but {dim.least} are picked at a time; "

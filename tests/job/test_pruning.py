@@ -19,7 +19,7 @@ from secateurs.types import SecateursError
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"epsilon": 1.0}, "epsilon"),
+        ({"epsilon": -0.1}, "epsilon"),
         ({"recipe": "no-such"}, "no-such"),
         ({"prefer": "speed"}, "speed"),
         ({"start": 0.0}, "start"),

@@ -217,7 +217,7 @@ def test_everything_is_measured_for_real(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epsilon", 1.5), ("epsilon", -0.1), ("start", 0), ("start", 1), ("tolerance", 0), ("seed", -1)],
+    [("epsilon", float("nan")), ("epsilon", -0.1), ("start", 0), ("start", 1), ("tolerance", 0), ("seed", -1)],
 )
 def test_numbers_out_of_range(field: str, value: float) -> None:
     with pytest.raises(SecateursError, match=field):
