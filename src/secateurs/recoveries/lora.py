@@ -71,9 +71,8 @@ class Lora(FineTune):
         names = [re.escape(name) for name in _layers(model, task)]
         if not names:
             raise SecateursError("lora: the network has no layer that an addition could be trained for; use fine_tune")
-        config: Any = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules="|".join(names)
-        )
+        alpha: Any = self.alpha  # peft's annotation says int, and takes any number
+        config: Any = LoraConfig(r=self.rank, lora_alpha=alpha, lora_dropout=self.dropout, target_modules="|".join(names))
         with _as_it_was(model):
             try:
                 tuner: Any = LoraModel(model, config, "healing")
