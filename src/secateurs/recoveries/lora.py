@@ -72,7 +72,9 @@ class Lora(FineTune):
         if not names:
             raise SecateursError("lora: the network has no layer that an addition could be trained for; use fine_tune")
         alpha: Any = self.alpha  # peft's annotation says int, and takes any number
-        config: Any = LoraConfig(r=self.rank, lora_alpha=alpha, lora_dropout=self.dropout, target_modules="|".join(names))
+        config: Any = LoraConfig(
+            r=self.rank, lora_alpha=alpha, lora_dropout=self.dropout, target_modules="|".join(names)
+        )
         with _as_it_was(model):
             try:
                 tuner: Any = LoraModel(model, config, "healing")
