@@ -18,7 +18,7 @@ from secateurs.allocations.uniform import Uniform
 from secateurs.checkpoint import Checkpoint
 from secateurs.criteria.taylor import Taylor
 from secateurs.criteria.wanda import Wanda
-from secateurs.on_disk import check, prune_checkpoint
+from secateurs.on_disk import _waiting, check, prune_checkpoint
 from secateurs.prune import prune
 from secateurs.recipe import Recipe
 from secateurs.recoveries.batch_norm import BatchNorm
@@ -165,3 +165,16 @@ def test_activations_that_overflow_name_the_block(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "dense")
     with pytest.raises(SecateursError, match=r"model\.layers\.1\.mlp"):
         prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), wanda(), 0.5, tmp_path / "out")
+
+
+def test_what_a_killed_job_left_on_the_shelf_is_cleared_away(tmp_path: Path) -> None:
+    source, shelf = saved(tmp_path / "dense"), tmp_path / "shelf"
+    shelf.mkdir()
+    with _waiting(shelf, tmp_path / "out") as waiting:
+        left = waiting
+    left.mkdir()
+    (left / "0.waiting").write_bytes(b"left")
+    prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "out", shelf)
+    assert not list(shelf.iterdir())
+    with pytest.raises(SecateursError, match="cannot be written"):
+        prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "other", tmp_path / "no shelf")

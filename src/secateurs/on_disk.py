@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,8 +187,8 @@ def prune_checkpoint(
     traced = trace(network, tree_map(_to("cpu"), batches[0]))
     groups = tuple(group for structure in recipe.structure for group in structure(traced))
     by_weight = single_weights(groups)
-    with TemporaryDirectory(prefix="secateurs-", dir=shelf) as waiting, _reading(source, _device(batches)) as load_:
-        job = _Job(source, network, batches, Shelf(Path(waiting), ROOM) if shelf else None, load_)
+    with _waiting(shelf, Path(directory)) as waiting, _reading(source, _device(batches)) as load_:
+        job = _Job(source, network, batches, Shelf(waiting, ROOM) if shelf else None, load_)
         _move_buffers_(network, job.device)
         inside = tuple(f"{it}." for it in job.blocks)
         lost = next((name for name in by_weight if not name.startswith(inside)), None)
@@ -200,12 +201,31 @@ def prune_checkpoint(
         weights = {weight.name: weight for weight in traced.weights}
         settling = Settling(network, weights, by_weight, {}, recipe)
         price = traced.price(groups, recipe.allocation.currency)
-        scores = Later(partial(_dense_scores, job, settling, Path(waiting)))
+        scores = Later(partial(_dense_scores, job, settling, waiting))
         settling.counts = recipe.allocation(groups, scores, sparsity, price)
         job.write(settling, writer)
         zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
         writer.finish()
     return Written(Path(directory), zeros, {name: group.n_units for name, group in by_weight.items()}, before)
+
+
+@contextmanager
+def _waiting(shelf: str | Path | None, directory: Path) -> Iterator[Path]:
+    """A directory for what waits; on a shelf it is named after the output, so that what a kill left is cleared away."""
+    if shelf is None:
+        with TemporaryDirectory(prefix="secateurs-") as made:
+            yield Path(made)
+        return
+    own = Path(shelf) / f"secateurs-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]}"
+    shutil.rmtree(own, ignore_errors=True)
+    try:
+        own.mkdir()
+    except OSError as error:
+        raise SecateursError(f"the shelf {shelf} cannot be written: {error.strerror}; give another") from error
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def check(recipe: Recipe, sparsity: float) -> None:

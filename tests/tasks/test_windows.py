@@ -49,3 +49,10 @@ def test_small_things() -> None:
     assert front.tolist() == list(range(8)) and back.tolist() == [8, 9]
     assert with_start(torch.tensor([[5, 6]]), 1).tolist() == [[1, 5, 6]]
     assert widest([(3, 4), (2, 7)]) == 7 and widest([]) == 0
+
+
+def test_more_sequences_than_fit_side_by_side_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    spread(torch.arange(100), 10, 10)
+    assert not caplog.records
+    assert spread(torch.arange(100), 10, 11).shape == (11, 10)
+    assert "11 sequences are asked for, and the tokens give 10" in caplog.text

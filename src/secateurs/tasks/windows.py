@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from secateurs.types import SecateursError
+
+logger = logging.getLogger("secateurs.tasks")
 
 Starts = Literal["even", "random"]
 
@@ -34,6 +37,9 @@ def spread(tokens: Tensor, length: int, count: int, starts: Starts = "even", see
     """
     _check(tokens, length)
     ready = tokens.dim() == 2
+    most = len(tokens) if ready else len(tokens) // length
+    if count > most:
+        logger.warning("%d sequences are asked for, and the tokens give %d that share none; they overlap", count, most)
     last = len(tokens) - 1 if ready else len(tokens) - length
     if starts == "random":
         chosen = torch.randint(last + 1, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
