@@ -246,6 +246,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise SecateursError(f"{path} cannot be read ({error}): it was cut short, or is no safetensors file") from error
 
 
+def cause(error: OSError) -> str:
+    """Why a file could not be written, in words."""
+    return "the disk is full" if error.errno == ENOSPC else str(error)
+
+
 def sync(path: Path) -> None:
     """Wait until a file or directory is on the disk, so that a rename after it never shows half a file."""
     handle = os.open(path, os.O_RDONLY)

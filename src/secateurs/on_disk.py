@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from secateurs.blocks import Chain, chains, outside
 from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.checkpoint.ahead import Ahead
 from secateurs.graph import trace
+from secateurs.measures.instruments.forward import prepared
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
 from secateurs.sequential import Multiplied
@@ -65,6 +66,7 @@ class _Job:
 
     source: Checkpoint
     network: nn.Module
+    chains: Sequence[Chain]
     batches: Sequence[Inputs]
     shelf: Shelf | None
     load_: Callable[[nn.Module, str], None]
@@ -72,14 +74,6 @@ class _Job:
     @cached_property
     def device(self) -> torch.device:
         return _device(self.batches)
-
-    @cached_property
-    def chains(self) -> tuple[Chain, ...]:
-        return chains(self.network)
-
-    @cached_property
-    def blocks(self) -> tuple[str, ...]:
-        return tuple(name for chain in self.chains for name in chain.blocks)
 
     @cached_property
     def rest(self) -> tuple[str, ...]:
@@ -184,20 +178,22 @@ def prune_checkpoint(
     if not batches:
         raise SecateursError("no calibration batch; give at least one")
     network = source.empty()
-    traced = trace(network, tree_map(_to("cpu"), batches[0]))
+    traced = trace(network, prepared(batches[0], torch.device("cpu")))
     groups = tuple(group for structure in recipe.structure for group in structure(traced))
     by_weight = single_weights(groups)
-    with _waiting(shelf, Path(directory)) as waiting, _reading(source, _device(batches)) as load_:
-        job = _Job(source, network, batches, Shelf(waiting, ROOM) if shelf else None, load_)
+    found = chains(network)
+    blocks = tuple(name for chain in found for name in chain.blocks)
+    inside = tuple(f"{it}." for it in blocks)
+    lost = next((name for name in by_weight if not name.startswith(inside)), None)
+    if lost:
+        raise SecateursError(f"{lost} lies outside of the blocks ({blocks[0]}, ...); name it in keep")
+    with _waiting(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
+        job = _Job(source, network, found, batches, Shelf(waiting, ROOM) if shelf else None, load_)
         _move_buffers_(network, job.device)
-        inside = tuple(f"{it}." for it in job.blocks)
-        lost = next((name for name in by_weight if not name.startswith(inside)), None)
-        if lost:
-            raise SecateursError(f"{lost} lies outside of the blocks ({job.blocks[0]}, ...); name it in keep")
         about = {"recipe": recipe.to_dict(), "sparsity": sparsity, "calibration": _digest(batches)}
         about["products"] = torch.get_float32_matmul_precision()
-        writer = Writer(directory, source, (*job.rest, *job.blocks), about)
-        before = len(set(job.blocks) & set(writer.finished))
+        writer = Writer(directory, source, (*job.rest, *blocks), about)
+        before = len(set(blocks) & set(writer.finished))
         weights = {weight.name: weight for weight in traced.weights}
         settling = Settling(network, weights, by_weight, {}, recipe)
         price = traced.price(groups, recipe.allocation.currency)
@@ -247,23 +243,20 @@ def check(recipe: Recipe, sparsity: float) -> None:
 
 
 @contextmanager
-def _reading(source: Checkpoint, device: torch.device) -> Iterator[Callable[[nn.Module, str], None]]:
+def _reading(
+    source: Checkpoint, blocks: Sequence[str], device: torch.device
+) -> Iterator[Callable[[nn.Module, str], None]]:
     """What puts a block in place."""
     if device.type in READ_IN_TURN:
         yield source.load_
         return
-    found = chains(source.model)
-    with Ahead(source, [name for chain in found for name in chain.blocks], device) as ahead:
+    with Ahead(source, blocks, device) as ahead:
         yield ahead.load_
 
 
 def _device(batches: Sequence[Inputs]) -> torch.device:
     found = (leaf.device for leaf in tree_leaves(list(batches)) if isinstance(leaf, Tensor))
     return next(found, torch.device("cpu"))
-
-
-def _to(device: torch.device | str) -> Callable[[Any], Any]:
-    return lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf
 
 
 def _move_buffers_(network: nn.Module, device: torch.device) -> None:

@@ -38,7 +38,7 @@ class Settling:
     groups: Mapping[str, Group]
     counts: Counts
     recipe: Recipe
-    plan: Plan = Plan({})  # noqa: RUF009
+    plan: Plan = field(default_factory=lambda: Plan({}))
     short: list[str] = field(default_factory=list)
 
     def __call__(self, name: str, multiplied: Multiplied) -> Tensor:

@@ -7,7 +7,6 @@ own position: where they end up says where a weight has to go.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.archive import sync
+from secateurs.archive import cause, sync
 from secateurs.checkpoint.checkpoint import Checkpoint
 from secateurs.checkpoint.gguf import Array, Gguf, Made
 from secateurs.types import SecateursError
@@ -55,8 +54,7 @@ def to_gguf(source: str | Path, template: str | Path, file: str | Path, dtype: s
         os.replace(aside, file)
         sync(file.parent)
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise SecateursError(f"{file} was not written, {why}") from error
+        raise SecateursError(f"{file} was not written, {cause(error)}") from error
     finally:
         aside.unlink(missing_ok=True)
 

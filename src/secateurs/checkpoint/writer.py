@@ -7,7 +7,6 @@ tokenizer are added and ``files`` is renamed to the directory's own name: it is 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateurs.archive import plain, sync, write_plain
+from secateurs.archive import cause, plain, sync, write_plain
 from secateurs.checkpoint.checkpoint import Checkpoint, give_
 from secateurs.checkpoint.conversion import conversions, restored
 from secateurs.checkpoint.gguf import Gguf
@@ -216,9 +215,9 @@ class Writer:
         except OSError as error:
             for path in self._partial.glob("writing*"):
                 path.unlink(missing_ok=True)
-            why = "the disk is full" if error.errno == errno.ENOSPC else str(error)
             raise SecateursError(
-                f"{self.directory}: {what}, {why}; finished parts stay in {self._partial.name}, run it again to go on"
+                f"{self.directory}: {what}, {cause(error)}; finished parts stay in {self._partial.name}, "
+                "run it again to go on"
             ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secateurs.archive import pack_plan, pack_repairs, plain, read_state, sync, write_tensors
+from secateurs.archive import cause, pack_plan, pack_repairs, plain, read_state, sync, write_tensors
 from secateurs.deploy.build import Build, Transformers
 from secateurs.deploy.manifest import (
     CONFIG,
@@ -122,7 +121,6 @@ def aside(directory: Path) -> Iterator[Path]:
         os.rename(partial, directory)
         sync(directory.parent)
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise SecateursError(f"{directory} could not be written, {why}: nothing was left behind") from error
+        raise SecateursError(f"{directory} could not be written, {cause(error)}: nothing was left behind") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from secateurs.blocks import chains
 from secateurs.checkpoint import Checkpoint
 from secateurs.job.finetuning import open_device
 from secateurs.job.named_data import language_data
+from secateurs.measures.instruments.forward import prepared
 from secateurs.names import is_function
 from secateurs.on_disk import Written, check, prune_checkpoint
 from secateurs.recipe import Recipe, load_recipe
@@ -106,7 +105,7 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     needed = text.bos or Path(str(text.train)).suffix not in IDS
     stored = source.files[0] if source.files[0].suffix == ".gguf" else source.path
     batches = calibration(source.model, load_tokenizer(str(stored)) if needed else None, text)
-    batches = [tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, it) for it in batches]
+    batches = [prepared(it, device) for it in batches]
     with _multiplied(wanted.matmul):
         written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
     sizes = [file.stat().st_size for file in output.glob("*.safetensors")]

@@ -19,6 +19,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
+from secateurs.recoveries._evaluating import evaluating
 from secateurs.recoveries._layers import Layer, found, hooked
 from secateurs.types import Batch, SecateursError, Task
 
@@ -80,7 +81,7 @@ class Beside:
         batches = list(itertools.islice(task.splits["train"], self.batches))
         if not batches:
             raise SecateursError(f"{self._name()}: the train split of task '{task.name}' is empty; give it a batch")
-        with _evaluating(model), _evaluating(dense), torch.no_grad():
+        with evaluating(model), evaluating(dense), torch.no_grad():
             layers = {it.name: it for it in found(model, dense, task, batches[0]) if self.mends(it, masks)}
             places = {layer.name: self.target(layer) for layer in layers.values()}
             with _stopping(model, places), _stopping(dense, places):
@@ -210,14 +211,3 @@ def _stopping(model: nn.Module, places: Mapping[str, str | None]) -> Iterator[No
                 reader = model.get_submodule(place)
                 hooks.enter_context(hooked(reader.register_forward_pre_hook(partial(read, name))))
         yield
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

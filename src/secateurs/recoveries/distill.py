@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
+from secateurs.recoveries._evaluating import evaluating
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.types import Batch, SecateursError, Task
 
@@ -66,7 +67,7 @@ class Distill(FineTune):
             raise SecateursError("distill: there is no dense network to learn from; hand it over, or use fine_tune")
 
         with ExitStack() as stack:
-            stack.enter_context(_evaluating(dense))
+            stack.enter_context(evaluating(dense))
             watched = [stack.enter_context(_returns(network)) for network in (model, dense)] if self.hints else []
 
             def loss(student: nn.Module, batch: Batch) -> Tensor:
@@ -118,14 +119,3 @@ def _distance(got: Returns, wanted: Returns) -> Tensor:
     if not both:
         raise SecateursError("distill: no block of the network is as wide as it was, to give hints; set hints to 0")
     return torch.stack([F.mse_loss(mine, h) / h.square().mean().clamp_min(1e-12) for mine, h in both]).mean()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
