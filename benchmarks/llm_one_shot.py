@@ -10,6 +10,8 @@ Every method runs in a process of its own, one thread, ours and the peer's in tu
 and peak resident memory of the process. Ours computes float32 products in bfloat16 (``--matmul``); the peer,
 llm-compressor 0.14, runs as it comes, in an environment of its own whose python is ``--peer``.
 
+The calibration set matters, most of all at 2:4: ``--shift`` draws another.
+
 Ours walk the checkpoint on disk block by block; "compensated" is ALPS towards what the dense network gives. Results are
 kept after every run, so a run that is cut short goes on where it was.
 """
@@ -61,8 +63,8 @@ def recipe_of(method: str, pattern: str) -> tuple[Recipe, float]:
     return Recipe.from_dict({**common, **PARTS[method]}), sparsity
 
 
-def tokens(model: Path, count: int = 64, length: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
-    """Calibration sequences and evaluation windows."""
+def tokens(model: Path, shift: int, count: int = 64, length: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+    """Calibration sequences, of the text from this token on, and evaluation windows."""
     from transformers import AutoTokenizer
 
     from secateurs.tasks.tokens import read_tokens
@@ -71,7 +73,7 @@ def tokens(model: Path, count: int = 64, length: int = 512) -> tuple[torch.Tenso
     tokenizer = AutoTokenizer.from_pretrained(model)
     text = Path(os.environ["SECATEURS_DATA"]) / "wikitext2"
     valid, test = (read_tokens(text / f"wiki.{name}.tokens.txt.gz", tokenizer) for name in ("valid", "test"))
-    return spread(valid, length, count, "even", 0), in_a_row(test, length, length)[:60]
+    return spread(valid[shift:], length, count, "even", 0), in_a_row(test, length, length)[:60]
 
 
 def ours(model: Path, calibration: torch.Tensor, method: str, pattern: str, directory: Path) -> float:
@@ -166,6 +168,7 @@ def main() -> None:
     parser.add_argument("--peer", help="a python in whose environment llm-compressor is installed")
     parser.add_argument("--methods", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), choices=list(PATTERNS))
+    parser.add_argument("--shift", type=int, default=0, help="calibration text begins so many tokens later")
     parser.add_argument("--matmul", default="medium", choices=["highest", "high", "medium"])
     for name, kind in (("--step", str), ("--method", str), ("--pattern", str), ("--tokens", Path), ("--out", Path)):
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
@@ -177,12 +180,13 @@ def main() -> None:
     results["machine"] = f"{platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}"
     with tempfile.TemporaryDirectory() as directory:
         shared = Path(directory) / "tokens.pt"
-        torch.save(tokens(options.model), shared)
+        torch.save(tokens(options.model, options.shift), shared)
         if "dense" not in results["runs"]:
             judged = step(sys.executable, __file__, "--step", "evaluate", "--tokens", shared, "--out", options.model)
             results["runs"]["dense"] = {"perplexity": judged["perplexity"]}
+        drawn = f", shifted by {options.shift}" if options.shift else ""
         for who, method, pattern in wanted(options):
-            name = f"{who}, {method}, {pattern}"
+            name = f"{who}, {method}, {pattern}{drawn}"
             if name not in results["runs"]:
                 results["runs"][name] = once(options, who, method, pattern, shared)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
@@ -192,7 +196,7 @@ def main() -> None:
 def show(name: str, runs: dict[str, Any]) -> None:
     run = runs[name]
     line = (
-        f"{name:34} perplexity {run['perplexity']:8.2f}  CPU {run['cpu_seconds']:6.1f} s  {run['peak_rss_mb']:6.0f} MB"
+        f"{name:48} perplexity {run['perplexity']:8.2f}  CPU {run['cpu_seconds']:6.1f} s  {run['peak_rss_mb']:6.0f} MB"
     )
     peer = runs.get(name.replace("llm-compressor", "ours"))
     if name.startswith("llm-compressor") and peer:
