@@ -16,6 +16,7 @@ from secateurs import on_disk
 from secateurs.allocations.global_rank import GlobalRank
 from secateurs.allocations.uniform import Uniform
 from secateurs.checkpoint import Checkpoint
+from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.taylor import Taylor
 from secateurs.criteria.wanda import Wanda
 from secateurs.on_disk import _waiting, check, prune_checkpoint
@@ -82,6 +83,33 @@ def test_a_checkpoint_becomes_what_the_network_in_memory_does(recipe: Recipe, tm
     counted = {name: int((model.get_parameter(name) == 0).sum()) for name in done.zeros}
     assert counted == done.zeros and len(counted) == 21
     assert sorted(it.name for it in tmp_path.iterdir()) == ["dense", "out"], "nothing is left on the shelf"
+
+
+@pytest.mark.parametrize("allocation", [Uniform(), GlobalRank()])
+def test_where_nothing_looks_at_activations_there_is_no_pass(
+    allocation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved(tmp_path / "dense")
+    recipe = wanda(structure=(Weight(),), criterion=Magnitude(), allocation=allocation)
+    task = Task("any", batches()[0], {}, loss, None, None)  # type: ignore[arg-type]
+    wanted = prune(llama(), task, recipe, 0.5).model
+
+    monkeypatch.setattr(on_disk, "Stream", lambda *_: pytest.fail("a pass"))
+    write = on_disk.Writer.write
+
+    def stopped(self: Any, part: str, *given: Any) -> None:
+        if part == "model.layers.2":
+            raise KeyboardInterrupt
+        write(self, part, *given)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(on_disk.Writer, "write", stopped)
+        prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "out")
+    done = prune_checkpoint(source, batches()[:1], recipe, 0.5, tmp_path / "out")  # other data are the same job
+    model = transformers.LlamaForCausalLM.from_pretrained(done.directory)
+    for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert done.before == 2 and done.sparsity == pytest.approx(0.5, abs=0.01)
 
 
 def test_read_ahead_it_becomes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import copy
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from secateurs.allocations.uniform import Uniform
+from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.wanda import Wanda
 from secateurs.graph import trace
 from secateurs.recipe import Recipe
@@ -103,6 +105,24 @@ def test_convolutions_are_refused_by_name() -> None:
     recipe = Recipe((Weight(),), Wanda(), Uniform(), sequential=True)
     with pytest.raises(SecateursError, match="leave out `sequential`"):
         settle_network_(settling(example_model(), example_task().example_inputs, recipe), example_task())  # type: ignore[arg-type]
+
+
+def test_weights_alone_need_no_data_and_be_multiplied_in_any_way() -> None:
+    network, inputs = example_model(), example_task().example_inputs
+    recipe = Recipe((Weight(per="row"),), Magnitude(), Uniform(), sequential=True)
+    assert not recipe.calibrated
+    before = {name: it.detach().clone() for name, it in network.named_parameters()}
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        raise AssertionError("a forward pass")
+
+    plan = settle_network_(settling(network, inputs, recipe), replace(example_task(), loss=loss))  # type: ignore[arg-type]
+    assert any(before[name].dim() == 4 for name in plan.keep)
+    for name, kept in plan.keep.items():
+        size, rows = before[name].flatten(1).abs(), kept.view(len(before[name]), -1)
+        least = size.masked_fill(~rows, torch.inf).amin(1)
+        assert (least >= size.masked_fill(rows, 0).amax(1)).all() and len(set(rows.sum(1).tolist())) == 1
+        assert torch.equal(network.get_parameter(name), before[name] * kept.view_as(before[name]))
 
 
 def test_units_that_reach_through_several_tensors_are_refused() -> None:

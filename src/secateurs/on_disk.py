@@ -62,7 +62,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Job:
-    """What the passes of a job have in common."""
+    """What the passes of a job have in common; where nothing looks at activations, nothing is computed."""
 
     source: Checkpoint
     network: nn.Module
@@ -70,6 +70,7 @@ class _Job:
     batches: Sequence[Inputs]
     shelf: Shelf | None
     load_: Callable[[nn.Module, str], None]
+    calibrated: bool
 
     @cached_property
     def device(self) -> torch.device:
@@ -79,7 +80,7 @@ class _Job:
     def rest(self) -> tuple[str, ...]:
         return outside(self.network, self.chains)
 
-    def run(self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied], object], gram: bool) -> None:
+    def run(self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied | None], object], gram: bool) -> None:
         """One pass over the dense network."""
         self._pass(self._dense, weights, settle, gram)
 
@@ -94,6 +95,14 @@ class _Job:
         settling.warn()
 
     def _pass(self, opened: Any, weights: Mapping[str, Group], settle: Any, gram: bool, twins: bool = False) -> None:
+        if not self.calibrated:
+            for block in (name for chain in self.chains for name in chain.blocks):
+                logger.info("%s", block)
+                with opened(block) as unsettled:
+                    for name in weights if unsettled else ():
+                        if name.startswith(f"{block}."):
+                            settle(name, None)
+            return
         dense = self._dense if twins else None
         stream = Stream(self.network, self.chains, self._around, opened, self.shelf, dense)
         stream.settle_(self.batches, weights, settle, gram=gram)
@@ -163,8 +172,9 @@ def prune_checkpoint(
 
     Args:
         source: What to prune.
-        batches: Calibration batches, as the network's forward takes them; the first one traces it. Where their tensors
-            are, the work is done; elsewhere than on the CPU the next block is read meanwhile.
+        batches: Calibration batches, as the network's forward takes them; the first one traces it, and a recipe that is
+            not calibrated needs no other. Where their tensors are, the work is done; elsewhere than on the CPU the next
+            block is read meanwhile.
         recipe: Of single weights, ``sequential``, in one round, not healed.
         sparsity: Fraction removed, in the currency of the recipe's allocation, in (0, 1).
         directory: What to make; must not exist.
@@ -188,9 +198,14 @@ def prune_checkpoint(
     if lost:
         raise SecateursError(f"{lost} lies outside of the blocks ({blocks[0]}, ...); name it in keep")
     with _waiting(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
-        job = _Job(source, network, found, batches, Shelf(waiting, ROOM) if shelf else None, load_)
+        laid = Shelf(waiting, ROOM) if shelf else None
+        job = _Job(source, network, found, batches, laid, load_, recipe.calibrated)
         _move_buffers_(network, job.device)
-        about = {"recipe": recipe.to_dict(), "sparsity": sparsity, "calibration": _digest(batches)}
+        about = {
+            "recipe": recipe.to_dict(),
+            "sparsity": sparsity,
+            "calibration": _digest(batches if recipe.calibrated else ()),
+        }
         about["products"] = torch.get_float32_matmul_precision()
         writer = Writer(directory, source, (*job.rest, *blocks), about)
         before = len(set(blocks) & set(writer.finished))

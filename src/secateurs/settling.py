@@ -41,14 +41,18 @@ class Settling:
     plan: Plan = field(default_factory=lambda: Plan({}))
     short: list[str] = field(default_factory=list)
 
-    def __call__(self, name: str, multiplied: Multiplied) -> Tensor:
+    def __call__(self, name: str, multiplied: Multiplied | None) -> Tensor:
         """Settle this weight; which of its units stay, ``(n_units,)`` bool.
+
+        Args:
+            name: Of the weight.
+            multiplied: What it multiplies; None where the recipe is not calibrated.
 
         Raises:
             SecateursError: It, or what it multiplies, holds NaN or infinite values.
         """
         group, scores = self.groups[name], self.scores(name, multiplied)
-        if self.recipe.solver is None:
+        if self.recipe.solver is None or multiplied is None:
             plan = select([group], {group.name: scores}, self.counts)
             surgery.mask_(self.network, [group], plan)
             return plan.keep[group.name]
@@ -77,12 +81,18 @@ class Settling:
                 self.short[0],
             )
 
-    def scores(self, name: str, multiplied: Multiplied) -> Tensor:
-        """What its units are worth: ``(n_units,)``.
+    def scores(self, name: str, multiplied: Multiplied | None) -> Tensor:
+        """What its units are worth: ``(n_units,)``; arguments as for a call.
 
         Raises:
             SecateursError: It, or what it multiplies, holds NaN or infinite values.
         """
+        facts = Facts() if multiplied is None else self._facts(name, multiplied)
+        group = self.groups[name]
+        scores = evidence.scored(self.network, [group], self.recipe.criterion, [facts])[group.name]
+        return without_dropped(scores, self.plan.keep.get(group.name))
+
+    def _facts(self, name: str, multiplied: Multiplied) -> Facts:
         if not bool(multiplied.norm.isfinite().all()):
             raise SecateursError(
                 f"{name} meets NaN or infinite activations: the network overflows there, or before; try float32 or "
@@ -91,10 +101,7 @@ class Settling:
         (features,) = self.weights[name].inputs
         shape = [1] * len(self.weights[name].shape)
         shape[features] = -1
-        facts = Facts(activation_norm={name: multiplied.norm.view(shape)})
-        group = self.groups[name]
-        scores = evidence.scored(self.network, [group], self.recipe.criterion, [facts])[group.name]
-        return without_dropped(scores, self.plan.keep.get(group.name))
+        return Facts(activation_norm={name: multiplied.norm.view(shape)})
 
 
 class Later(Mapping[str, Tensor]):
@@ -145,6 +152,8 @@ def single_weights(groups: Iterable[Group]) -> dict[str, Group]:
 def settle_network_(settling: Settling, task: Task) -> Plan:
     """Settle the weights of a network in memory, in one pass over the calibration batches; see ``sequential``.
 
+    Where the recipe is not calibrated there is no pass, and any weight can be settled.
+
     Args:
         settling: Of all groups of the network.
         task: Calibration data, and the loss that runs the network.
@@ -156,6 +165,8 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
         SecateursError: As ``plain`` and ``Settling``.
     """
     network, recipe, groups = settling.network, settling.recipe, settling.groups
+    if not recipe.calibrated:
+        return Plan({group.name: settling(name, None).cpu() for name, group in groups.items()})
     kept: dict[str, Tensor] = {}
 
     def settle(name: str, multiplied: Multiplied) -> None:

@@ -79,4 +79,9 @@ def test_what_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sparsifying, "prune_checkpoint", lambda *_: pytest.fail("no work"))
     line = _run("sparsify nothing --data text.txt", 2).stderr.splitlines()[-1]
     assert line.startswith("error: no directory or file 'nothing'")
-    assert "Missing option '--train'" in _run("sparsify dense", 2).stderr
+    assert "give --data" in _run("sparsify dense", 2).stderr
+
+
+def test_a_recipe_of_weights_alone_is_given_no_data(directory: Path) -> None:
+    out = _run("sparsify dense --recipe magnitude --sparsity 0.25").stdout
+    assert "14 weights of the blocks" in out and "--train-file train.txt" in out

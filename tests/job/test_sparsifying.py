@@ -61,7 +61,8 @@ def test_the_shipped_recipes_give_what_the_engine_gives(recipe: str, dense: Path
 
 
 @pytest.mark.parametrize(
-    "recipe", ["sparsegpt", "sparsegpt_2_4", "alps", "alps_2_4", "compensated", "wanda", "wanda_2_4", "ria", "owl"]
+    "recipe",
+    ["sparsegpt", "sparsegpt_2_4", "alps", "alps_2_4", "compensated", "wanda", "wanda_2_4", "ria", "owl", "magnitude"],
 )
 def test_shipped_recipes_that_work_block_by_block(recipe: str) -> None:
     assert Wanted(0.5, recipe).checked() == load_recipe(recipe)
@@ -77,6 +78,14 @@ def test_token_ids_need_no_tokenizer(tmp_path: Path) -> None:
         (tmp_path / "text.txt").write_text(TEXT)
         data = {"train": str(tmp_path / "text.txt"), **CUT}
         sparsify_named(str(tmp_path / "dense"), data, Wanted(0.25, "wanda", str(tmp_path / "other")))
+
+
+def test_weights_alone_need_neither_data_nor_tokenizer(tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path / "dense")
+    done = sparsify_named(str(tmp_path / "dense"), {}, Wanted(0.25, "magnitude", str(tmp_path / "out")))
+    assert done.written.sparsity == pytest.approx(0.25, abs=0.02)
+    with pytest.raises(SecateursError, match="recipe wanda looks at activations: give --data"):
+        sparsify_named(str(tmp_path / "dense"), {}, Wanted(0.25, "wanda", str(tmp_path / "other")))
 
 
 def test_products_are_as_asked_while_it_works_and_as_before_after(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from secateurs.job.sparsifying import Sparsified
 
-_RECIPE = "How; one that is sequential: wanda, ria, owl, sparsegpt, alps, compensated, and _2_4 of some."
+_RECIPE = "How; one that is sequential: magnitude, wanda, ria, owl, sparsegpt, alps, compensated, and _2_4 of some."
 _MATMUL = "How float32 matrices are multiplied: medium is bfloat16 where the processor has it, in half the time."
 
 
@@ -94,7 +94,7 @@ def sparsify(model: str, as_json: bool, **given: Any) -> None:
         fields = calibration_fields(given)
         done = sparsify_named(model, fields, Wanted(**given))
     where = done.written.directory
-    measured = {"train": fields["train"], "evaluation": "test.txt"}
+    measured = {"train": fields.get("train", "train.txt"), "evaluation": "test.txt"}
     measured |= {name: fields[name] for name in ("text", "length", "bos") if name in fields}
     show(
         {"model": model, "sparsity": done.written.sparsity, **plain(done)},

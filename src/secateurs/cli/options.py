@@ -89,8 +89,8 @@ def calibration_options(command: Command) -> Command:
         "--train-file",
         "--data",
         metavar="FILE",
-        required=True,
-        help="What to calibrate on: a text, a table (parquet, csv, jsonl), or token ids (pt, npy, safetensors).",
+        help="What to calibrate on: a text, a table (parquet, csv, jsonl), or token ids (pt, npy, safetensors). "
+        "A recipe that looks at weights alone needs none.",
     )
     column = click.option("--text", metavar="COLUMN", help="Column of a table.  [default: text]")
     batch = click.option("--batch-size", type=int, default=4, show_default=True, help="Sequences of a forward pass.")

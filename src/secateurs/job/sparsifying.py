@@ -7,19 +7,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from secateurs.blocks import chains
 from secateurs.checkpoint import Checkpoint
+from secateurs.job.examples import of_config
 from secateurs.job.finetuning import open_device
 from secateurs.job.named_data import language_data
 from secateurs.measures.instruments.forward import prepared
 from secateurs.names import is_function
 from secateurs.on_disk import Written, check, prune_checkpoint
 from secateurs.recipe import Recipe, load_recipe
-from secateurs.types import SecateursError
+from secateurs.types import Inputs, SecateursError
+
+if TYPE_CHECKING:
+    from secateurs.tasks.language_modelling import LanguageData
 
 PRECISIONS = ("highest", "high", "medium")
 """How exactly torch multiplies float32 matrices: as such, or by parts or wholes in bfloat16 where there is hardware."""
@@ -84,32 +88,42 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
 
     Args:
         model: A transformers directory with safetensors, a GGUF file, or a directory with one.
-        data: Fields of ``LanguageData`` that say what to calibrate on.
+        data: Fields of ``LanguageData`` that say what to calibrate on; a recipe that is not calibrated needs none.
         wanted: How sparse, how, and where it goes.
 
     Raises:
         SecateursError: Something of it cannot be used; nothing was written then. Or what ``prune_checkpoint`` refuses.
     """
-    from secateurs.tasks.language_modelling import calibration
-    from secateurs.tasks.pretrained import load_tokenizer
-    from secateurs.tasks.tokens import IDS
-
     began = time.monotonic()
-    recipe, text, device = wanted.checked(), language_data(data), open_device(wanted.device)
+    recipe, device = wanted.checked(), open_device(wanted.device)
+    if recipe.calibrated and not data.get("train"):
+        raise SecateursError(
+            f"recipe {wanted.recipe} looks at activations: give --data, a text or token ids, or take one that looks at "
+            "the weights alone, such as magnitude"
+        )
+    text = language_data(data) if recipe.calibrated else None
     place = _checked_place(model)
     output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
     if output.exists() or output.is_symlink():
         raise SecateursError(f"{output} exists: give a directory that does not by --output, or remove it")
     source = Checkpoint.open(place)
     chains(source.model)  # refused here, before a long text is read
-    needed = text.bos or Path(str(text.train)).suffix not in IDS
-    stored = source.files[0] if source.files[0].suffix == ".gguf" else source.path
-    batches = calibration(source.model, load_tokenizer(str(stored)) if needed else None, text)
+    batches = [of_config(source.model)] if text is None else _batches(source, text)
     batches = [prepared(it, device) for it in batches]
     with _multiplied(wanted.matmul):
         written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
     sizes = [file.stat().st_size for file in output.glob("*.safetensors")]
     return Sparsified(written, time.monotonic() - began, _peak_bytes(), len(sizes), sum(sizes))
+
+
+def _batches(source: Checkpoint, text: LanguageData) -> list[Inputs]:
+    from secateurs.tasks.language_modelling import calibration
+    from secateurs.tasks.pretrained import load_tokenizer
+    from secateurs.tasks.tokens import IDS
+
+    needed = text.bos or Path(str(text.train)).suffix not in IDS
+    stored = source.files[0] if source.files[0].suffix == ".gguf" else source.path
+    return calibration(source.model, load_tokenizer(str(stored)) if needed else None, text)
 
 
 def _checked_place(model: str) -> Path:

@@ -70,6 +70,11 @@ class Recipe:
         if self.compensate and self.solver is None:
             raise SecateursError("recipe: only a solver changes values such that they compensate; name one as solver")
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the criterion or the solver looks at what data make of the network, and not at its weights alone."""
+        return self.solver is not None or bool(self.criterion.needs - {"weight"})
+
     def check(self, sparsity: float) -> None:
         """Refuse a sparsity that these parts cannot give, before any work is done.
 
