@@ -81,7 +81,7 @@ def ours(model: Path, calibration: torch.Tensor, method: str, pattern: str, dire
     from secateurs.on_disk import prune_checkpoint
 
     recipe, sparsity = recipe_of(method, pattern)
-    batches = [{"input_ids": ids, "use_cache": False} for ids in calibration.split(4)]
+    batches = [{"input_ids": ids, "use_cache": False} for ids in calibration.split(2)]
     began = cpu()
     prune_checkpoint(Checkpoint.open(model), batches, recipe, sparsity, directory, directory.parent)
     return cpu() - began
