@@ -19,7 +19,7 @@ from secateurs.checkpoint import Checkpoint
 from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.taylor import Taylor
 from secateurs.criteria.wanda import Wanda
-from secateurs.on_disk import _waiting, check, prune_checkpoint
+from secateurs.on_disk import check, prune_checkpoint
 from secateurs.prune import prune
 from secateurs.recipe import Recipe
 from secateurs.recoveries.batch_norm import BatchNorm
@@ -187,22 +187,21 @@ def test_a_pattern_that_does_not_divide_names_the_tensor(tmp_path: Path) -> None
         prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "out")
 
 
-def test_activations_that_overflow_name_the_block(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("weight", "value", "line", "left"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", 1e30, r"layers\.0\.mlp\.down_proj\.weight meets NaN or inf", ["dense"]),
+        ("model.layers.0.mlp.down_proj.weight", torch.nan, r"^model\.layers\.0\.mlp\.down_proj\.weight hol", ["dense"]),
+        ("model.layers.1.mlp.up_proj.weight", torch.inf, r"^model\.layers\.1\.mlp\.up_p", ["dense", "out.partial"]),
+        ("model.embed_tokens.weight", torch.nan, r"^model\.embed_tokens\.weight holds NaN", ["dense"]),
+    ],
+)
+def test_values_that_are_not_finite_are_told_by_name(
+    weight: str, value: float, line: str, left: list[str], tmp_path: Path
+) -> None:
     model = llama()
-    model.get_parameter("model.layers.1.mlp.up_proj.weight").data.fill_(float("inf"))
+    model.get_parameter(weight).data.fill_(value)
     model.save_pretrained(tmp_path / "dense")
-    with pytest.raises(SecateursError, match=r"model\.layers\.1\.mlp"):
+    with pytest.raises(SecateursError, match=line):
         prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), wanda(), 0.5, tmp_path / "out")
-
-
-def test_what_a_killed_job_left_on_the_shelf_is_cleared_away(tmp_path: Path) -> None:
-    source, shelf = saved(tmp_path / "dense"), tmp_path / "shelf"
-    shelf.mkdir()
-    with _waiting(shelf, tmp_path / "out") as waiting:
-        left = waiting
-    left.mkdir()
-    (left / "0.waiting").write_bytes(b"left")
-    prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "out", shelf)
-    assert not list(shelf.iterdir())
-    with pytest.raises(SecateursError, match="cannot be written"):
-        prune_checkpoint(source, batches(), wanda(), 0.5, tmp_path / "other", tmp_path / "no shelf")
+    assert sorted(it.name for it in tmp_path.iterdir()) == left, "what was begun in vain goes, finished blocks stay"

@@ -125,6 +125,15 @@ def test_weights_alone_need_no_data_and_be_multiplied_in_any_way() -> None:
         assert torch.equal(network.get_parameter(name), before[name] * kept.view_as(before[name]))
 
 
+@pytest.mark.parametrize("criterion", [Magnitude(), Wanda()])
+def test_weights_that_are_not_finite_are_told_before_a_pass(criterion: Any) -> None:
+    network, inputs = one_layer()
+    settle = settling(network, inputs, Recipe((Weight(),), criterion, Uniform(), sequential=True))
+    network.get_parameter("2.bias").data[1] = torch.nan
+    with pytest.raises(SecateursError, match=r"2\.bias holds NaN or infinite weights"):
+        settle_network_(settle, example_task())  # type: ignore[arg-type]
+
+
 def test_units_that_reach_through_several_tensors_are_refused() -> None:
     groups = Channel()(trace(example_model(), example_task().example_inputs))
     with pytest.raises(SecateursError, match="only single weights can be settled"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateurs.shelf import Shelf, held, tidy
+from secateurs.shelf import Shelf, held, tidy, waiting_room
 from secateurs.types import SecateursError
 
 
@@ -72,3 +72,17 @@ def test_tidying_up_leaves_what_is_in_use() -> None:
     tensor = torch.ones(1000)
     tidy()
     assert tensor.sum() == 1000
+
+
+def test_what_a_killed_job_left_is_cleared_away(tmp_path: Path) -> None:
+    with waiting_room(tmp_path, Path("out")) as room:
+        assert room.parent == tmp_path
+    room.mkdir()
+    (room / "0.waiting").write_bytes(b"left")
+    with waiting_room(tmp_path, Path("other")) as other, waiting_room(tmp_path, Path("out")) as again:
+        assert again == room != other and not list(room.iterdir())
+    assert not list(tmp_path.iterdir())
+    with waiting_room(None, Path("out")) as made:
+        assert made.is_dir()
+    with pytest.raises(SecateursError, match="cannot be written"), waiting_room(tmp_path / "none", Path("out")):
+        pass

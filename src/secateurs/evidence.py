@@ -92,6 +92,18 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that no score can be made of.
+
+    Raises:
+        SecateursError: One of them holds NaN or infinite values.
+    """
+    for name, tensor in tensors.items():
+        weight = tensor.detach()
+        if not (weight.sum().isfinite() or weight.isfinite().all()):  # an infinite sum may be an overflow
+            raise SecateursError(f"{name} holds NaN or infinite weights; give a model whose weights are finite")
+
+
 def _check_finite(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> None:
     for group in groups:
         if not any(member.scored for member in group.members):
@@ -99,9 +111,7 @@ def _check_finite(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> Non
     for name, owner in {m.tensor: group.name for group in groups for m in group.members if m.scored}.items():
         if name not in tensors:
             raise SecateursError(f"{owner} names '{name}', which the model does not have; trace this model")
-        weight = tensors[name].detach()
-        if not (weight.sum().isfinite() or weight.isfinite().all()):  # an infinite sum may be an overflow
-            raise SecateursError(f"{name} holds NaN or infinite weights; give a model whose weights are finite")
+        check_finite({name: tensors[name]})
 
 
 def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], found: Facts) -> Tensor:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,13 +18,14 @@ from torch.utils._pytree import tree_leaves
 from secateurs.blocks import Chain, chains, outside
 from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.checkpoint.ahead import Ahead
+from secateurs.evidence import check_finite
 from secateurs.graph import trace
 from secateurs.measures.instruments.forward import prepared
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
 from secateurs.sequential import Multiplied
 from secateurs.settling import Later, Settling, single_weights
-from secateurs.shelf import Shelf
+from secateurs.shelf import Shelf, waiting_room
 from secateurs.stream import Stream
 from secateurs.types import Group, Inputs, Scores, SecateursError
 
@@ -88,7 +87,9 @@ class _Job:
         """One pass that settles the blocks, and writes each when it is settled."""
         for name in self.rest:
             if name not in writer.finished:
-                writer.write(name, dict(self.source.each(name)))
+                tensors = dict(self.source.each(name))
+                check_finite(tensors)
+                writer.write(name, tensors)
         gram = settling.recipe.solver is not None
         opened = partial(self._written, settling, writer)
         self._pass(opened, settling.groups, settling, gram, settling.recipe.compensate)
@@ -110,14 +111,19 @@ class _Job:
     @contextmanager
     def _around(self) -> Iterator[None]:
         self.source.load_(self.network, *self.rest, device=self.device)
+        check_finite({name: tensor for name, tensor in self.network.named_parameters() if not tensor.is_meta})
         yield
         self.source.release_(self.network, *self.rest)
 
     @contextmanager
     def _dense(self, block: str) -> Iterator[bool]:
-        self.load_(self.network, block)
+        self._put(block)
         yield True
         self.source.release_(self.network, block)
+
+    def _put(self, block: str) -> None:
+        self.load_(self.network, block)
+        check_finite(dict(self.network.get_submodule(block).named_parameters(prefix=block)))
 
     @contextmanager
     def _written(self, settling: Settling, writer: Writer, block: str) -> Iterator[bool]:
@@ -125,7 +131,7 @@ class _Job:
         if settled:
             writer.load_(block, self.network, device=self.device)
         else:
-            self.load_(self.network, block)
+            self._put(block)
         yield not settled
         if not settled:
             held = {name: self.network.get_parameter(name) for name in settling.groups if name.startswith(f"{block}.")}
@@ -197,7 +203,7 @@ def prune_checkpoint(
     lost = next((name for name in by_weight if not name.startswith(inside)), None)
     if lost:
         raise SecateursError(f"{lost} lies outside of the blocks ({blocks[0]}, ...); name it in keep")
-    with _waiting(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
+    with waiting_room(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
         laid = Shelf(waiting, ROOM) if shelf else None
         job = _Job(source, network, found, batches, laid, load_, recipe.calibrated)
         _move_buffers_(network, job.device)
@@ -213,30 +219,12 @@ def prune_checkpoint(
         settling = Settling(network, weights, by_weight, {}, recipe)
         price = traced.price(groups, recipe.allocation.currency)
         scores = Later(partial(_dense_scores, job, settling, waiting))
-        settling.counts = recipe.allocation(groups, scores, sparsity, price)
-        job.write(settling, writer)
+        with writer.given_up_unless(blocks):
+            settling.counts = recipe.allocation(groups, scores, sparsity, price)
+            job.write(settling, writer)
         zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
         writer.finish()
     return Written(Path(directory), zeros, {name: group.n_units for name, group in by_weight.items()}, before)
-
-
-@contextmanager
-def _waiting(shelf: str | Path | None, directory: Path) -> Iterator[Path]:
-    """A directory for what waits; on a shelf it is named after the output, so that what a kill left is cleared away."""
-    if shelf is None:
-        with TemporaryDirectory(prefix="secateurs-") as made:
-            yield Path(made)
-        return
-    own = Path(shelf) / f"secateurs-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]}"
-    shutil.rmtree(own, ignore_errors=True)
-    try:
-        own.mkdir()
-    except OSError as error:
-        raise SecateursError(f"the shelf {shelf} cannot be written: {error.strerror}; give another") from error
-    try:
-        yield own
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
 
 
 def check(recipe: Recipe, sparsity: float) -> None:

@@ -165,6 +165,7 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
         SecateursError: As ``plain`` and ``Settling``.
     """
     network, recipe, groups = settling.network, settling.recipe, settling.groups
+    evidence.check_finite(dict(network.named_parameters()))
     if not recipe.calibrated:
         return Plan({group.name: settling(name, None).cpu() for name, group in groups.items()})
     kept: dict[str, Tensor] = {}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import itertools
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor, UntypedStorage, nn
@@ -88,6 +92,33 @@ class Shelf:
             self._free[size].append(path)
 
         return fetch
+
+
+@contextmanager
+def waiting_room(shelf: str | Path | None, output: Path) -> Iterator[Path]:
+    """A directory for what waits; what a killed job with the same output left there is cleared away.
+
+    Args:
+        shelf: An existing directory; None: one for temporary files.
+        output: What the job makes.
+
+    Raises:
+        SecateursError: The shelf cannot be written.
+    """
+    if shelf is None:
+        with TemporaryDirectory(prefix="secateurs-") as made:
+            yield Path(made)
+        return
+    own = Path(shelf) / f"secateurs-{hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12]}"
+    shutil.rmtree(own, ignore_errors=True)
+    try:
+        own.mkdir()
+    except OSError as error:
+        raise SecateursError(f"the shelf {shelf} cannot be written: {error.strerror}; give another") from error
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def tidy() -> None:

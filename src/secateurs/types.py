@@ -20,6 +20,11 @@ class SecateursError(Exception):
     """The user's input cannot be used. Its message is one line that names the thing and the mend."""
 
 
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of several names, and how many more there are, as a message tells them."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 # --------------------------------------------------------------------------------------------- the network
 
 

@@ -146,18 +146,38 @@ def test_a_parameter_that_is_not_stored_is_told(saved: Saved) -> None:
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
     with pytest.raises(
-        SecateursError, match=r"does not hold model\.layers\.3\.self_attn\.q_proj\.weight \(9 parameters"
+        SecateursError,
+        match=r"does not hold model\.layers\.3\.self_attn\.q_proj\.weight, .* and 6 more \(9 parameters",
     ):
         Checkpoint.open(directory)
 
 
-def test_another_shape_is_told(saved: Saved) -> None:
-    _, directory = saved("llama")
+@pytest.mark.parametrize(
+    ("name", "change", "line"),
+    [
+        ("llama", {"intermediate_size": 25}, r"down_proj\.weight is \(16, 24\), .* has \(16, 25\) \(and so 8 more\)"),
+        ("llama", {"num_hidden_layers": 2}, r"holds model\.layers\.2\..* and 6 more, .* number of layers was changed"),
+        ("mixtral", {"num_local_experts": 2}, r"experts\.gate_up_proj is \(3, 48, 16\), .* has \(2, 48, 16\)"),
+    ],
+)
+def test_another_config_is_told_by_headers_alone(
+    saved: Saved, reads: list[str], name: str, change: dict[str, int], line: str
+) -> None:
+    _, directory = saved(name)
     config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps({**config, "intermediate_size": 25}))
-    checkpoint = Checkpoint.open(directory)
-    with pytest.raises(SecateursError, match=r"mlp\.gate_proj\.weight is \(24, 16\), the network has \(25, 16\)"):
-        checkpoint.load_(checkpoint.empty(), "model.layers.0")
+    (directory / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(SecateursError, match=line):
+        Checkpoint.open(directory)
+    assert not reads
+
+
+def test_what_the_network_has_no_place_for_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    CASES["llama"][0]().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    more = {f"extra.oak_{i}": torch.ones(1) for i in range(5)} | {"model.rotary_emb.inv_freq": torch.ones(2)}
+    save_file({**tensors, **more}, tmp_path / "model.safetensors", {"format": "pt"})
+    Checkpoint.open(tmp_path)
+    assert "holds extra.oak_0, extra.oak_1, extra.oak_2 and 2 more, which LlamaForCausalLM" in caplog.text
 
 
 @pytest.mark.parametrize(

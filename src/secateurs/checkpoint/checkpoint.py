@@ -14,16 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateurs.checkpoint.conversion import conversions
+from secateurs.checkpoint.fit import Maker, check, check_strange, matched
 from secateurs.checkpoint.gguf import Gguf
 from secateurs.checkpoint.shards import INDEX, SINGLE, Shards
 from secateurs.types import SecateursError
 
 COMPANIONS = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 """Endings of the files beside the weights that belong to a network: config, generation, tokenizer, processor."""
-
-
-Maker = Callable[[], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,28 +49,18 @@ class Checkpoint:
             path: A transformers directory with safetensors (one file, or shards), a GGUF file, or a directory with one.
 
         Raises:
-            SecateursError: Nothing there that is read; a shard is missing or cut short; a parameter is not stored.
+            SecateursError: Nothing there that is read; a shard is missing or cut short; a parameter is not stored, or
+                in another shape; there are layers that the config does not have.
         """
         path = Path(path)
         source = _source(path)
         model = _empty(_config(path, source), path)
-        if isinstance(source, Gguf):
-            makers: dict[str, Maker] = {**source.makers(model)}
-            dtypes = {}
-        else:
-            found = conversions(model, source.tensors)
-            model._weight_conversions = list(found.rules)  # type: ignore[assignment]
-            makers = {name: _bound(made, model, source) for name, made in found.made.items()}
-            dtypes = {name: source.dtype(next(iter(made.sources))) for name, made in found.made.items()}
-        own = _aliased(model, makers)
+        found = matched(model, source)
+        check_strange(model, path, set(source.names) - set(found.strange), found.strange)
+        own = _aliased(model, found.makers)
         own |= _computed(model, own)
-        missing = [name for name, _ in model.named_parameters() if name not in own]
-        if missing:
-            raise SecateursError(
-                f"{path} does not hold {missing[0]} ({len(missing)} parameters of {type(model).__name__} are missing): "
-                "its weights belong to another network, or to another version of transformers"
-            )
-        return cls(path, source, model, own, {name: dtypes.get(name, torch.float32) for name in own})
+        check(model, path, own, found.shapes)
+        return cls(path, source, model, own, {name: found.dtypes.get(name, torch.float32) for name in own})
 
     @property
     def config(self) -> Any:
@@ -231,10 +218,6 @@ def _initial(model: Any, name: str) -> dict[str, Tensor]:
 
 def _renamed(maker: Maker, name: str, first: str) -> Maker:
     return lambda: {first if made == name else made: tensor for made, tensor in maker().items()}
-
-
-def _bound(made: Any, model: nn.Module, source: Shards) -> Maker:
-    return lambda: made(model, source.read)
 
 
 def _source(path: Path) -> Shards | Gguf:

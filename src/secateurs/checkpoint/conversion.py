@@ -63,10 +63,12 @@ class Conversions:
     Args:
         made: Name in the network, tied ones included -> how it is made.
         rules: The rules of transformers that were of use, as it remembers them of a network that it has loaded.
+        strange: Names in the checkpoint that the network has no place for.
     """
 
     made: Mapping[str, Made]
     rules: tuple[Any, ...]
+    strange: tuple[str, ...] = ()
 
 
 def conversions(model: Any, stored: Iterable[str]) -> Conversions:
@@ -74,7 +76,7 @@ def conversions(model: Any, stored: Iterable[str]) -> Conversions:
 
     Args:
         model: A transformers model, on any device.
-        stored: Names in the checkpoint; those that the network has no place for are left out.
+        stored: Names in the checkpoint.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
@@ -86,11 +88,13 @@ def conversions(model: Any, stored: Iterable[str]) -> Conversions:
     state = model.state_dict()
     prefix = model.base_model_prefix
     groups: dict[str, Made] = {}
+    strange: list[str] = []
     for name in sorted(stored, key=dot_natural_key):
         target, pattern = rename_source_key(name, renamings, converters, prefix, state)
         if target not in state and name in state:
             target, pattern = name, None
         if target not in state:
+            strange.append(name)
             continue
         rule: Any = by_pattern.get(pattern)
         others = rule.target_patterns[1:] if rule is not None else ()
@@ -99,7 +103,7 @@ def conversions(model: Any, stored: Iterable[str]) -> Conversions:
         if rule is not None or not made.sources:
             made.sources[name] = pattern
     made_by_name = {name: made for made in groups.values() for name in made.targets}
-    return Conversions(made_by_name, tuple(rule for rule in rules if rule.was_used()))
+    return Conversions(made_by_name, tuple(rule for rule in rules if rule.was_used()), tuple(strange))
 
 
 def restored(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

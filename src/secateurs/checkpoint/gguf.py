@@ -60,6 +60,11 @@ class Gguf:
         """The file."""
         return (self.file,)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the tensors in the file."""
+        return tuple(tensor.name for tensor in self.reader.tensors)
+
     def config(self) -> Any:
         """The config that transformers makes of what the file says about its network.
 
@@ -138,6 +143,12 @@ class Made:
     names: Mapping[str, str]
     target: str
     tensors: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the file has it, outermost axis first."""
+        shapes = [tuple(map(int, reversed(tensor.shape))) for tensor in self.tensors]
+        return shapes[0] if len(shapes) == 1 else (len(shapes), *shapes[0])
 
     def __call__(self) -> dict[str, Tensor]:
         # a copy, in memory of torch: a network in memory that is aligned otherwise computes other bits

@@ -106,6 +106,11 @@ class Shards:
         """The files, by name."""
         return tuple(sorted({stored.file for stored in self.tensors.values()}))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the tensors in these files."""
+        return tuple(self.tensors)
+
     def dtype(self, name: str) -> torch.dtype:
         """As on disk.
 
@@ -137,6 +142,10 @@ class Shards:
         if n_read != raw.numel():
             raise SecateursError(f"{stored.file} is cut short: tensor {name} is not whole")
         return raw.view(dtype).reshape(stored.shape)
+
+    def blank(self, name: str) -> Tensor:
+        """A tensor of the type and shape of this one, without values: on the meta device."""
+        return torch.empty(self.tensors[name].shape, dtype=self.dtype(name), device="meta")
 
     def digest(self) -> str:
         """Says whether two checkpoints are the same: every header, and 64 bytes from the middle of every tensor."""

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,16 @@ class Writer:
             for target, tensor in made[name](self.checkpoint.model, shards.read).items():
                 floating = dtype if tensor.is_floating_point() else None
                 give_(model, target, tensor.to(device=device, dtype=floating), str(self.directory))
+
+    @contextmanager
+    def given_up_unless(self, parts: Collection[str]) -> Iterator[None]:
+        """Where the body fails for what it was given, leave nothing behind, unless one of these parts is finished."""
+        try:
+            yield
+        except SecateursError as error:
+            if not isinstance(error.__cause__, OSError) and not set(parts) & set(self.finished):
+                shutil.rmtree(self._partial)
+            raise
 
     def finish(self) -> None:
         """Add index, config and tokenizer and give the directory its name.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import lcm
 
-from secateurs.types import Group, SecateursError
+from secateurs.types import Group, SecateursError, few
 
 logger = logging.getLogger("secateurs.structures")
 
@@ -43,9 +43,5 @@ class Constraints:
         whole = [group.name for group in found if group.least < group.block <= group.multiple]
         if whole and self.multiple > 1:
             kind = type(self).__name__.lower()
-            logger.warning("%s: multiple %d leaves nothing to remove of %s", kind, self.multiple, _few(whole))
+            logger.warning("%s: multiple %d leaves nothing to remove of %s", kind, self.multiple, few(whole))
         return tuple(group for group in found if group.block > max(group.multiple, group.least))
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

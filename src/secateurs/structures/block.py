@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from secateurs.structures._dims import free_weights
-from secateurs.types import Group, Member, Network, SecateursError, Weight
+from secateurs.types import Group, Member, Network, SecateursError, Weight, few
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Block:
         unfilled = [f"{n} ({r} x {c})" for n, (r, c) in sizes.items() if r % self.rows or c % self.columns]
         if unfilled:
             raise SecateursError(
-                f"block: tiles of {self.rows} x {self.columns} do not fill {', '.join(unfilled)}; "
+                f"block: tiles of {self.rows} x {self.columns} do not fill {few(unfilled)}; "
                 "name them in keep, or choose another tile"
             )
         return tuple(self._group(weight) for weight in weights)

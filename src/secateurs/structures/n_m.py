@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from secateurs.structures._dims import free_weights
-from secateurs.types import Group, Member, Network, SecateursError
+from secateurs.types import Group, Member, Network, SecateursError, few
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class NM:
         sizes = {weight.name: weight.shape[weight.inputs[0]] for weight in weights}
         odd = [f"{name} ({size})" for name, size in sizes.items() if size % self.m]
         if odd:
-            raise SecateursError(
-                f"n_m: {self.m} does not divide the input features of {', '.join(odd)}; name them in keep"
-            )
+            raise SecateursError(f"n_m: {self.m} does not divide the input features of {few(odd)}; name them in keep")
         found = []
         for weight in weights:
             features, *kernel = weight.inputs
