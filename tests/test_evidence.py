@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from secateurs.criteria.wanda import Wanda
 from secateurs.evidence import facts, scores
 from secateurs.graph import trace
 from secateurs.structures.weight import Weight
-from secateurs.types import Group, Member, Need, Reading, SecateursError, Task
+from secateurs.types import Group, Member, Need, Reading, Rows, SecateursError, Task
 
 
 def no_quality(model: nn.Module, task: Task) -> Reading:
@@ -368,3 +369,41 @@ def test_criteria_that_misbehave() -> None:
         scores(Net(), [CHANNELS], Odd(torch.ones(3)), task_of([]), 1)  # type: ignore[arg-type]
     with pytest.raises(SecateursError, match=r"Odd\(\) gave conv scores that are not a number"):
         scores(Net(), [CHANNELS], Odd(torch.full((4,), torch.nan)), task_of([]), 1)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------- second moments
+
+
+class Heads(nn.Module):
+    """Two heads of three and another pair of inputs, one after the other, read by one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.read(x)
+        return out
+
+
+def test_second_moments_are_of_the_inputs_that_are_the_units_one_unit_after_the_other() -> None:
+    seen: list[Rows] = []
+
+    @dataclass(frozen=True)
+    class Look:
+        needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+
+        def __call__(self, rows: Sequence[Rows]) -> Tensor:
+            seen.extend(rows)
+            return torch.zeros(len(rows[0].weight))
+
+    model, x = Heads(), torch.randn(5, 8)
+    index = torch.tensor([[5, 6, 7], [0, 2, 4]])
+    reads = Member("read.weight", (1,), index)
+    makes = Member("read.weight", (0,), torch.tensor([[0], [2]]), reads=False)
+    scores(model, [Group("heads", 2, (reads, makes), 2, ("heads",))], Look(), task_of([x[:3], x[3:]]), 2)
+    read, made = seen
+    order = index.flatten()
+    assert read.gram is not None and made.gram is None
+    assert torch.allclose(read.gram.matrix, (x.T @ x)[order][:, order], atol=1e-5)
+    assert torch.equal(read.weight.reshape(6, 4), model.read.weight.detach().T[order])

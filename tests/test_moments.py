@@ -61,3 +61,48 @@ def test_what_multiplies_nothing_has_no_moments() -> None:
         model(torch.randn(2, 3))
     assert moments.norm(model.weight) is None
     assert moments.variance(model.weight) is None
+
+
+def gram_of(model: nn.Module, parameter: nn.Parameter, *batches: Tensor) -> tuple[int, Tensor] | None:
+    moments = Moments(model, products=[parameter])
+    with torch.no_grad(), moments:
+        for batch in batches:
+            model(batch)
+    found = moments.gram(parameter)
+    return None if found is None else (found[0], found[1].matrix)
+
+
+@pytest.mark.parametrize("size", [4, 600])  # the second is wider than the stretch that is computed at a time
+def test_products_of_the_inputs_of_a_linear_layer_over_all_batches(size: int) -> None:
+    model, x, y = nn.Linear(size, 4), torch.randn(2, 7, size), 3 + torch.randn(6, size)
+    found = gram_of(model, model.weight, x, y)
+    every = torch.cat([x.flatten(0, 1), y]).double()
+    assert found is not None and found[0] == 1
+    assert torch.allclose(found[1].double(), every.T @ every, rtol=1e-4, atol=1e-3)
+    assert torch.equal(found[1], found[1].T)
+
+
+def test_products_of_the_inputs_of_a_weight_that_lies_the_other_way() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addmm(torch.zeros(3), x, self.weight)
+
+    model, x = Turned(), torch.randn(5, 3)
+    found = gram_of(model, model.weight, x)
+    assert found is not None and found[0] == 0
+    assert torch.allclose(found[1], x.T @ x, atol=1e-5)
+
+
+def test_no_products_where_a_weight_is_met_in_another_way_too() -> None:
+    class Twice(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + (x @ self.weight[:2].T).repeat(1, 2)
+
+    for model in (Twice(3, 4), nn.Conv1d(3, 4, 1)):
+        x = torch.randn(6, 3) if isinstance(model, Twice) else torch.randn(2, 3, 6)
+        assert gram_of(model, model.weight, x) is None  # type: ignore[arg-type]
+    assert gram_of(nn.Identity(), nn.Parameter(torch.ones(2, 2)), torch.ones(2)) is None

@@ -28,7 +28,7 @@ from secateurs.structures.n_m import NM
 from secateurs.structures.neuron import Neuron
 from secateurs.structures.weight import Weight
 from secateurs.testing import example_model, example_task
-from secateurs.types import SecateursError
+from secateurs.types import Need, SecateursError
 
 SHAPES = (Channel(), Neuron())
 
@@ -78,14 +78,19 @@ def test_facts_of_the_small_network_are_those_of_the_masked_one_where_something_
     pruned = prune(model, task, recipe(), 0.5)
     kept = surgery.positions(model, pruned.groups, pruned.plan)
     masks = surgery.masks(model, pruned.groups, pruned.plan)
-    needs = frozenset({"gradient", "activation_norm"})
-    small, masked = (next(evidence.facts(m, task, needs, 1)) for m in (pruned.model, pruned.masked))  # type: ignore[arg-type]
+    needs, groups = frozenset[Need]({"gradient", "activation_norm", "gram"}), pruned.groups
+    small, masked = (next(evidence.facts(m, task, needs, 1, groups)) for m in (pruned.model, pruned.masked))
     placed = _dense(small, pruned.model, pruned.masked, kept)
     for mine, theirs in ((placed.gradient, masked.gradient), (placed.activation_norm, masked.activation_norm)):
         assert mine.keys() == theirs.keys()
         for name, value in mine.items():
             mask = masks.get(name, torch.ones(()))
             assert torch.allclose(value * mask, theirs[name] * mask, atol=1e-5), name
+    assert placed.gram.keys() == masked.gram.keys() == {"5.weight[1]", "8.weight[1]"}
+    for where, gram in placed.gram.items():
+        stays = gram.matrix.diagonal() != 0
+        assert 0 < stays.sum() < len(stays), "nothing was placed"
+        assert torch.allclose(gram.matrix, masked.gram[where].matrix * stays * stays[:, None], rtol=1e-4, atol=1e-4)
 
 
 def test_training_between_rounds_is_kept() -> None:

@@ -44,7 +44,7 @@ def test_moments_by_hand() -> None:
 
 
 def test_gram_matrix_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateurs.sequential.TILE", 4)
+    monkeypatch.setattr("secateurs.moments.TILE", 4)
     x = torch.randn(7, 10)
     seen = Multiplied(True)
     seen.add(x)

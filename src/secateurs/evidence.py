@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.moments import Moments
-from secateurs.types import Batch, Criterion, Facts, Group, Member, Need, Rows, Scores, SecateursError, Task
+from secateurs.types import Batch, Criterion, Facts, Gram, Group, Member, Need, Rows, Scores, SecateursError, Task
 from secateurs.units import Influence, without
 
 logger = logging.getLogger("secateurs.evidence")
@@ -31,9 +31,9 @@ def facts(
             ``activation_variance``: of the input that each weight multiplies, over all these batches; positions that
             are padding count. ``influence``: of the blocks among the groups. ``loss_increase``: the mean loss without
             each unit of the groups, one after the other, less the mean loss. Without ``gradient`` exactly one Facts is
-            yielded.
+            yielded. ``gram``: of the inputs of the matrices that read the units of groups.
         batches: At most this many batches are used.
-        groups: Whose units ``influence`` and ``loss_increase`` are of.
+        groups: Whose units ``influence``, ``loss_increase`` and ``gram`` are of.
 
     Raises:
         SecateursError: There is no train split, it is empty, or the loss of a batch is not finite; influence is asked
@@ -146,7 +146,23 @@ def _rows(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
         column(found.influence),
         column(found.loss_increase),
         group.grid or None,
+        _gram(member, found) if _reads(group, member) else None,
     )
+
+
+def _reads(group: Group, member: Member) -> bool:
+    """Whether units are inputs of a weight as a whole."""
+    return bool(group.dims) and member.scored and member.reads and len(member.dims) == 1
+
+
+def _gram(member: Member, found: Facts) -> Gram | None:
+    """Of the features of the units, one unit after the other."""
+    gram = found.gram.get(f"{member.tensor}[{member.dims[0]}]")
+    if gram is None or member.index is None:
+        return gram
+    order = member.index.flatten().to(gram.matrix.device)
+    whole = torch.equal(order, torch.arange(len(gram.matrix), device=order.device))
+    return gram if whole else Gram(gram.matrix[order][:, order])
 
 
 # ------------------------------------------------------------------------------------------------------- passes
@@ -208,11 +224,12 @@ def _check_loss(loss: Tensor, number: int) -> None:
 def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int, groups: Sequence[Group]) -> Facts:
     """What is seen in one pass forward; none where nothing of it is needed."""
     norm, variance, influence = (n in needs for n in ("activation_norm", "activation_variance", "influence"))
-    if not (norm or variance or influence):
+    if not needs & {"activation_norm", "activation_variance", "influence", "gram"}:
         return Facts()
     powers = (0, 1, 2) if variance else (2,)
+    readers = _readers(model, groups) if "gram" in needs else {}
     with ExitStack() as open_:
-        moments = Moments(model, *powers if norm or variance else ())
+        moments = Moments(model, *powers if norm or variance else (), products=readers.values())
         changes = open_.enter_context(Influence(model, groups if influence else ()))
         for number, batch in calibration(task, batches, "activations"):
             with torch.no_grad(), moments:
@@ -227,7 +244,20 @@ def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int
         activation_norm=each(moments.norm) if norm else {},
         activation_variance=each(moments.variance) if variance else {},
         influence=changes.found(),
+        gram=_grams(moments, readers),
     )
+
+
+def _readers(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn.Parameter]:
+    """The weights that read the units of groups."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    reads = (member.tensor for group in groups for member in group.members if _reads(group, member))
+    return {name: named[name] for name in reads if name in named}
+
+
+def _grams(moments: Moments, readers: Mapping[str, nn.Parameter]) -> dict[str, Gram]:
+    found = {name: moments.gram(parameter) for name, parameter in readers.items()}
+    return {f"{name}[{it[0]}]": it[1] for name, it in found.items() if it is not None}
 
 
 def _increases(model: nn.Module, task: Task, batches: int, groups: Sequence[Group]) -> dict[str, Tensor]:

@@ -6,14 +6,31 @@ transposed, sliced or tied weight needs no code of its own.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateurs.types import Gram
+
 aten = torch.ops.aten
+TILE = 512
+"""Columns of a matrix of products that are computed together; what lies below its diagonal is not."""
 GROUPED = ("aten._grouped_mm", "transformers.grouped_mm_fallback")
+
+
+def add_products_(sums: Tensor, x: Tensor) -> None:
+    """Add ``x^T x``, on and above the diagonal alone: ``(i, i)`` sums of tokens ``(n, i)``; both float32."""
+    for start in range(0, x.shape[1], TILE):
+        rows = slice(start, start + TILE)
+        sums[rows, start:].addmm_(x[:, rows].T, x[:, start:])
+
+
+def mirrored_(sums: Tensor) -> Tensor:
+    """What ``add_products_`` summed, whole; in the same memory."""
+    return sums.copy_(sums.triu() + sums.triu(1).T)
 
 
 class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's metaclass hook has no annotations
@@ -23,11 +40,14 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         model: Whose parameters.
         powers: 2: the squares. (0, 1, 2): their number, the values and the squares, in double precision where the
             device has it, as a variance is the small difference of large numbers.
+        products: Parameters of whose inputs the products are summed too, each feature with each, in float32.
     """
 
-    def __init__(self, model: nn.Module, *powers: int) -> None:
+    def __init__(self, model: nn.Module, *powers: int, products: Collection[nn.Parameter] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._powers = powers
+        self._products: dict[nn.Parameter, dict[int, Tensor]] = {parameter: {} for parameter in products}
+        self._otherwise: set[nn.Parameter] = set()
         self._sums: dict[int, dict[nn.Parameter, Tensor]] = {power: {} for power in powers}
         self._by_storage: dict[int, list[nn.Parameter]] = {}
         for parameter in model.parameters():
@@ -45,6 +65,17 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
             return None
         number = number.clamp_min(1)
         return (squares / number - (total / number).square()).clamp_min(0).float()
+
+    def gram(self, parameter: nn.Parameter) -> tuple[int, Gram] | None:
+        """The axis of a matrix that runs over its inputs, and their second moments.
+
+        None where it multiplied nothing, or was also met otherwise than as the one matrix that all tokens meet.
+        """
+        found = self._products.get(parameter, {})
+        if len(found) != 1 or parameter in self._otherwise:
+            return None
+        ((axis, sums),) = found.items()
+        return axis, Gram(mirrored_(sums))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -74,13 +105,31 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         if (owner := self._owner(right)) is not None:
             for power in self._powers:
                 self._add(power, owner, right, self._power(left, power).sum(-2).unsqueeze(-1))
+            self._multiplied(owner, right, left)
         elif (owner := self._owner(left)) is not None:
             for power in self._powers:
                 self._add(power, owner, left, self._power(right, power).sum(-1).unsqueeze(-2))
+            self._multiplied(owner, left.mT, right.mT)
+
+    def _multiplied(self, owner: nn.Parameter, matrix: Tensor, x: Tensor) -> None:
+        """``x @ matrix``: add the products of features where the matrix is all of its parameter."""
+        if owner not in self._products:
+            return
+        laid = list(zip(owner.shape, owner.stride(), strict=True))
+        first = (matrix.shape[0], matrix.stride(0))
+        if x.dim() != 2 or owner.dim() != 2 or matrix.numel() != owner.numel() or first not in laid:
+            self._otherwise.add(owner)
+            return
+        sums = self._products[owner]
+        axis, size = laid.index(first), x.shape[1]
+        if axis not in sums:
+            sums[axis] = torch.zeros(size, size, device=x.device)
+        add_products_(sums[axis], x.detach().float())
 
     def _grouped(self, rows: Tensor, matrices: Tensor, ends: Tensor) -> None:
         """Rows in stretches that end there, each times a matrix of its own."""
         if rows.dim() == 2 and (owner := self._owner(matrices)) is not None:
+            self._otherwise.add(owner)
             for power in self._powers:
                 taken = self._power(rows[: int(ends[-1])], power)
                 which = torch.searchsorted(ends, torch.arange(len(taken), device=ends.device), right=True)
@@ -96,6 +145,7 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         owner = self._owner(weight)
         if owner is None:
             return
+        self._otherwise.add(owner)
         outputs = 1 if transposed else 0
         per_group = weight.shape[outputs] if transposed else weight.shape[outputs] // groups
         one_each = [*weight.shape]

@@ -21,7 +21,7 @@ from secateurs.biases import known, lacking
 from secateurs.graph import Graph, recorded, trace
 from secateurs.graph.bundles import paired
 from secateurs.graph.rewrite import RewriteError
-from secateurs.graph.statistics import differs
+from secateurs.graph.statistics import differs, placed
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.proof import Positions
@@ -29,7 +29,7 @@ from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import select, without_dropped
 from secateurs.settling import Later, Settling, settle_network_, single_weights
-from secateurs.types import Facts, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
+from secateurs.types import Facts, Gram, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
 
@@ -224,11 +224,17 @@ def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: Positions) ->
         gone = {n: torch.zeros_like(x) for n, x in tensors.items() if found and n not in there}
         return {n: surgery.spread(x, first[tensors[n]], tensors[n].shape, kept) for n, x in found.items()} | gone
 
+    def squared(where: str, gram: Gram) -> Gram:
+        name, _, axis = where.removesuffix("]").rpartition("[")
+        stay, size = kept.get((first[tensors[name]], int(axis))), tensors[name].shape[int(axis)]
+        return gram if stay is None else Gram(placed(gram.matrix, {0: stay, 1: stay}, (size, size)))
+
     return replace(
         facts,
         gradient=spread(facts.gradient),
         activation_norm=spread(facts.activation_norm),
         activation_variance=spread(facts.activation_variance),
+        gram={where: squared(where, gram) for where, gram in facts.gram.items()},
     )
 
 

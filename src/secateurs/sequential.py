@@ -18,6 +18,7 @@ from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateurs.moments import add_products_, mirrored_
 from secateurs.shelf import Fetch, Shelf, held, tidy
 from secateurs.twins import Drift, Twins
 from secateurs.types import Gram, SecateursError
@@ -26,9 +27,6 @@ aten = torch.ops.aten
 
 Settle = Callable[[str, "Multiplied"], object]
 """Decide on the weight of this name, and change it, by what it multiplies."""
-
-TILE = 512
-"""Columns of a Gram matrix that are computed together; what lies below the diagonal is not."""
 
 
 class Multiplied:
@@ -53,15 +51,13 @@ class Multiplied:
         if not self._products:
             self._sums += torch.linalg.vector_norm(x, dim=0).square()
             return
-        for start in range(0, x.shape[1], TILE):
-            rows = slice(start, start + TILE)
-            self._sums[rows, start:].addmm_(x[:, rows].T, x[:, start:])
+        add_products_(self._sums, x)
 
     @cached_property
     def gram(self) -> Gram:
         """``(i, i)``: the sum of ``x x^T``. What was added takes its place in memory."""
         assert self._sums is not None and self._products
-        return Gram(self._sums.copy_(self._sums.triu() + self._sums.triu(1).T))
+        return Gram(mirrored_(self._sums))
 
     def aim(self, name: str, weight: Tensor) -> Tensor:
         """What a weight should come to: ``(o, i)``, itself where there was no twin to compare with."""

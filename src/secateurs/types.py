@@ -243,57 +243,6 @@ class Network(Protocol):
 # ------------------------------------------------------------------------------------------- facts and plans
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What a criterion sees of one scored member: aligned matrices, one row per unit.
-
-    Args:
-        weight: ``(n_units, n_elements)``.
-        gradient: Same shape; of one batch's mean loss. None unless the criterion needs ``gradient``.
-        activation_norm: Same shape; L2 norm, over the calibration data, of the input that each weight multiplies. None
-            unless the criterion needs ``activation_norm``, and None for members that multiply no activation.
-        activation_variance: Same shape; variance, over the calibration data, of the input that each weight multiplies,
-            where that input goes with the unit. None as above, and for members that make the unit.
-        influence: ``(n_units, 1)``; how much the block changes the stream, one minus the mean cosine of what it is
-            given and what it hands on. The same for all members of a unit; None unless needed, and for what is no
-            block.
-        loss_increase: ``(n_units, 1)``; the mean loss without the unit, less the mean loss. The same for all members of
-            a unit; None unless needed.
-        grid: Where units are single weights: sizes of the axes that they run over, outputs first; else None.
-    """
-
-    weight: Tensor
-    gradient: Tensor | None = None
-    activation_norm: Tensor | None = None
-    activation_variance: Tensor | None = None
-    influence: Tensor | None = None
-    loss_increase: Tensor | None = None
-    grid: tuple[int, ...] | None = None
-
-
-Need = Literal["weight", "gradient", "activation_norm", "activation_variance", "influence", "loss_increase"]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """One yield of the pass over the calibration data.
-
-    Args:
-        gradient: By parameter name: gradient of one batch's mean loss; the parameter's shape.
-        activation_norm: By parameter name: L2 norm of each input feature over all samples seen; broadcasts to the
-            weight's shape.
-        activation_variance: By parameter name: variance of each input feature, as above.
-        influence: By group name: ``(n_units,)``, how much each block changes the stream.
-        loss_increase: By group name: ``(n_units,)``, the mean loss without each unit, less the mean loss.
-    """
-
-    gradient: Mapping[str, Tensor] = field(default_factory=dict)
-    activation_norm: Mapping[str, Tensor] = field(default_factory=dict)
-    activation_variance: Mapping[str, Tensor] = field(default_factory=dict)
-    influence: Mapping[str, Tensor] = field(default_factory=dict)
-    loss_increase: Mapping[str, Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Gram:
     """The second moments of what some weights multiply; one object for all weights that multiply the same.
@@ -318,6 +267,63 @@ class Gram:
             self._made[key] = make(self.matrix)
         made: _Made = self._made[key]
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a criterion sees of one scored member: aligned matrices, one row per unit.
+
+    Args:
+        weight: ``(n_units, n_elements)``.
+        gradient: Same shape; of one batch's mean loss. None unless the criterion needs ``gradient``.
+        activation_norm: Same shape; L2 norm, over the calibration data, of the input that each weight multiplies. None
+            unless the criterion needs ``activation_norm``, and None for members that multiply no activation.
+        activation_variance: Same shape; variance, over the calibration data, of the input that each weight multiplies,
+            where that input goes with the unit. None as above, and for members that make the unit.
+        influence: ``(n_units, 1)``; how much the block changes the stream, one minus the mean cosine of what it is
+            given and what it hands on. The same for all members of a unit; None unless needed, and for what is no
+            block.
+        loss_increase: ``(n_units, 1)``; the mean loss without the unit, less the mean loss. The same for all members of
+            a unit; None unless needed.
+        grid: Where units are single weights: sizes of the axes that they run over, outputs first; else None.
+        gram: ``(f, f)``, of the input features that are the units: ``f / n_units`` of each, one unit after the other,
+            so that ``weight.reshape(f, -1)`` is what they are multiplied by. None unless needed, for members that make
+            the unit, and for weights that are no matrix or are not multiplied as a whole.
+    """
+
+    weight: Tensor
+    gradient: Tensor | None = None
+    activation_norm: Tensor | None = None
+    activation_variance: Tensor | None = None
+    influence: Tensor | None = None
+    loss_increase: Tensor | None = None
+    grid: tuple[int, ...] | None = None
+    gram: Gram | None = None
+
+
+Need = Literal["weight", "gradient", "activation_norm", "activation_variance", "influence", "loss_increase", "gram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One yield of the pass over the calibration data.
+
+    Args:
+        gradient: By parameter name: gradient of one batch's mean loss; the parameter's shape.
+        activation_norm: By parameter name: L2 norm of each input feature over all samples seen; broadcasts to the
+            weight's shape.
+        activation_variance: By parameter name: variance of each input feature, as above.
+        influence: By group name: ``(n_units,)``, how much each block changes the stream.
+        loss_increase: By group name: ``(n_units,)``, the mean loss without each unit, less the mean loss.
+        gram: By ``name[axis]`` of a matrix and the axis of its inputs: their second moments.
+    """
+
+    gradient: Mapping[str, Tensor] = field(default_factory=dict)
+    activation_norm: Mapping[str, Tensor] = field(default_factory=dict)
+    activation_variance: Mapping[str, Tensor] = field(default_factory=dict)
+    influence: Mapping[str, Tensor] = field(default_factory=dict)
+    loss_increase: Mapping[str, Tensor] = field(default_factory=dict)
+    gram: Mapping[str, Gram] = field(default_factory=dict)
 
 
 Scores = Mapping[str, Tensor]

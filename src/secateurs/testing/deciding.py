@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from secateurs.testing.claims import check_spec, generator, require
-from secateurs.types import Allocation, Criterion, Group, Need, Price, Rows, Schedule
+from secateurs.types import Allocation, Criterion, Gram, Group, Need, Price, Rows, Schedule
 
 _UNITS, _DEAD = 12, 7
 
@@ -103,13 +103,17 @@ def _rows(needs: frozenset[Need], widths: Sequence[int]) -> list[Rows]:
         norm = torch.rand(_UNITS, width, generator=source) + 0.1
         weight[_DEAD] = 0
         facts: dict[Need, Any] = {"gradient": gradient, "influence": influence, "loss_increase": increase}
-        facts |= {"activation_norm": norm, "activation_variance": norm.square()} if i != 1 else {}
+        if i != 1:
+            x = torch.randn(60, _UNITS * (3 if i else 1), generator=source)
+            x = x + x.roll(1, dims=1)
+            facts |= {"activation_norm": norm, "activation_variance": norm.square(), "gram": Gram(x.T @ x)}
         rows.append(Rows(weight, **{need: fact for need, fact in facts.items() if need in needs}))
     return rows
 
 
 def _tensors(rows: Rows) -> Iterator[Tensor]:
-    yield from (t for field in fields(rows) if (t := getattr(rows, field.name)) is not None)
+    facts = [getattr(rows, field.name) for field in fields(rows)]
+    yield from (fact.matrix if isinstance(fact, Gram) else fact for fact in facts if fact is not None)
 
 
 def _same_rows(a: Rows, b: Rows) -> bool:
@@ -117,8 +121,12 @@ def _same_rows(a: Rows, b: Rows) -> bool:
 
 
 def _reordered(rows: Rows, order: Tensor) -> Rows:
-    there = [field.name for field in fields(rows) if getattr(rows, field.name) is not None]
-    return replace(rows, **{name: getattr(rows, name)[order] for name in there})
+    facts = {field.name: getattr(rows, field.name) for field in fields(rows)}
+    moved: dict[str, Any] = {name: fact[order] for name, fact in facts.items() if isinstance(fact, Tensor)}
+    if rows.gram is not None:
+        features = torch.arange(len(rows.gram.matrix)).view(_UNITS, -1)[order].flatten()
+        moved["gram"] = Gram(rows.gram.matrix[features][:, features])
+    return replace(rows, **moved)
 
 
 def _check_counts(
