@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,10 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(changes: str, tmp_path
     assert ended.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
 
-    with pytest.raises(SecateursError, match="another source or recipe"):
+    with pytest.raises(SecateursError, match=r"with another calibration: remove it"):
         prune_checkpoint(source, batches()[:2], recipe, 0.5, tmp_path / "out")
+    with pytest.raises(SecateursError, match=r"with another recipe, sparsity \(0.5, now 0.25\): remove it"):
+        prune_checkpoint(source, batches(), replace(recipe, structure=(Weight(),)), 0.25, tmp_path / "out")
     prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "out")
     files = sorted(it.name for it in (tmp_path / "whole").iterdir())
     assert files == sorted(it.name for it in (tmp_path / "out").iterdir())
@@ -205,3 +208,24 @@ def test_values_that_are_not_finite_are_told_by_name(
     with pytest.raises(SecateursError, match=line):
         prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), wanda(), 0.5, tmp_path / "out")
     assert sorted(it.name for it in tmp_path.iterdir()) == left, "what was begun in vain goes, finished blocks stay"
+
+
+def test_a_network_of_one_block(tmp_path: Path) -> None:
+    recipe = wanda(solver=Sparsegpt(), compensate=True)
+    task = Task("any", batches()[0], {"train": batches()}, loss, None, None)  # type: ignore[arg-type]
+    wanted = prune(llama(num_hidden_layers=1), task, recipe, 0.5).model
+    prune_checkpoint(saved(tmp_path / "dense", num_hidden_layers=1), batches(), recipe, 0.5, tmp_path / "out")
+    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "out")
+    for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+def test_a_classifier_is_told_what_to_write(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    config = transformers.BertConfig(num_attention_heads=4, **sizes)
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "dense")
+    source, ids = Checkpoint.open(tmp_path / "dense"), [{"input_ids": batches()[0]["input_ids"]}]
+    with pytest.raises(SecateursError, match=r"keep: \[bert\.pooler\.dense\.weight\]"):
+        prune_checkpoint(source, ids, wanda(), 0.5, tmp_path / "out")
+    recipe = wanda(structure=(NM(keep=("bert.pooler.dense.weight",)),))
+    assert prune_checkpoint(source, ids, recipe, 0.5, tmp_path / "out").sparsity == 0.5

@@ -27,7 +27,7 @@ from secateurs.sequential import Multiplied
 from secateurs.settling import Later, Settling, single_weights
 from secateurs.shelf import Shelf, waiting_room
 from secateurs.stream import Stream
-from secateurs.types import Group, Inputs, Scores, SecateursError
+from secateurs.types import Group, Inputs, Scores, SecateursError, few
 
 logger = logging.getLogger("secateurs.on_disk")
 
@@ -200,9 +200,12 @@ def prune_checkpoint(
     found = chains(network)
     blocks = tuple(name for chain in found for name in chain.blocks)
     inside = tuple(f"{it}." for it in blocks)
-    lost = next((name for name in by_weight if not name.startswith(inside)), None)
+    lost = [name for name in by_weight if not name.startswith(inside)]
     if lost:
-        raise SecateursError(f"{lost} lies outside of the blocks ({blocks[0]}, ...); name it in keep")
+        raise SecateursError(
+            f"{few(lost)} lies outside of the blocks ({blocks[0]}, ...), and block by block those alone are pruned: in "
+            f"a recipe file of your own give the structure keep: [{', '.join(lost)}]"
+        )
     with waiting_room(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
         laid = Shelf(waiting, ROOM) if shelf else None
         job = _Job(source, network, found, batches, laid, load_, recipe.calibrated)
@@ -212,7 +215,7 @@ def prune_checkpoint(
             "sparsity": sparsity,
             "calibration": _digest(batches if recipe.calibrated else ()),
         }
-        about["products"] = torch.get_float32_matmul_precision()
+        about["matmul"] = torch.get_float32_matmul_precision()
         writer = Writer(directory, source, (*job.rest, *blocks), about)
         before = len(set(blocks) & set(writer.finished))
         weights = {weight.name: weight for weight in traced.weights}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from chained import CASES, jamba
+from chained import CASES, jamba, llama
 from secateurs.blocks import chains, outside
 from secateurs.types import SecateursError
 
@@ -65,6 +65,15 @@ def test_a_small_list_beside_a_great_one_is_no_chain() -> None:
     model = nn.ModuleDict({"small": nn.ModuleList(nn.Linear(1, 1) for _ in range(2))})
     model["great"] = nn.ModuleList(nn.Linear(9, 9) for _ in range(2))
     assert [chain.name for chain in chains(model)] == ["great"]
+
+
+def test_a_network_of_one_block_is_a_chain_of_one() -> None:
+    model = llama(num_hidden_layers=1)
+    (chain,) = chains(model)
+    assert chain.name == "model.layers" and chain.blocks == ("model.layers.0",)
+    one, two, three = (nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)) for _ in range(3))
+    (chain,) = chains(nn.ModuleDict({"adapter": nn.ModuleList([one]), "blocks": nn.ModuleList([two, three])}))
+    assert len(chain) == 2, "beside blocks in a row a single one is no chain"
 
 
 def test_no_chain_is_told() -> None:

@@ -146,8 +146,11 @@ def test_jobs_do_not_mix(saved: Saved, tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(saved("llama")[1])
     Writer(tmp_path / "out", checkpoint, parts_of(checkpoint), {"sparsity": 0.5})
     Writer(tmp_path / "out", checkpoint, parts_of(checkpoint), {"sparsity": 0.5})
-    with pytest.raises(SecateursError, match=r"out\.partial belongs to a job with another source or recipe"):
+    with pytest.raises(SecateursError, match=r"by a job with another sparsity \(0\.5, now 0\.6\): remove it"):
         Writer(tmp_path / "out", checkpoint, parts_of(checkpoint), {"sparsity": 0.6})
+    with pytest.raises(SecateursError, match=r"by a job with another source, parts, seed: remove it"):
+        other = Checkpoint.open(saved("gpt2")[1])
+        Writer(tmp_path / "out", other, parts_of(other), {"sparsity": 0.5, "seed": 1})
 
 
 def test_what_exists_is_not_overwritten(saved: Saved, tmp_path: Path) -> None:

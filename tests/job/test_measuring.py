@@ -68,5 +68,7 @@ def test_quality_is_read_on_the_final_split(task: Task) -> None:
 def test_without_a_task_there_is_nothing_to_measure() -> None:
     with pytest.raises(SecateursError, match="give --task"):
         measure_named(("os:getcwd", None), None)
+    with pytest.raises(SecateursError, match="no directory or file 'nowhere': give that of a model"):
+        measure_named(("nowhere", None), None)
     with pytest.raises(SecateursError, match="no task"):
         measure_named(("secateurs.tasks.mnist:conv_net", None), TaskName("nothing"))

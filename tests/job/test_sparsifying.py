@@ -146,7 +146,7 @@ def test_what_cannot_be_used_is_told_before_any_work(
 ) -> None:
     dense, tmp_path = given
     if model == "single":
-        tiny_llama(num_hidden_layers=1).save_pretrained(tmp_path / "single")
+        tiny_llama(num_hidden_layers=0).save_pretrained(tmp_path / "single")
     there = sorted(tmp_path.iterdir())
     options = {"sparsity": 0.5, "output": "out", **wanted}
     with pytest.raises(SecateursError, match=line):

@@ -42,7 +42,8 @@ def chains(model: nn.Module) -> tuple[Chain, ...]:
     A ``ModuleList`` counts as a whole where two of its members at least are of one class or name two of their own
     modules alike (the blocks of a hybrid network differ); members of a ``Sequential``, and siblings named by number,
     count where consecutive ones are of one class and have parameters of the same names and shapes. Blocks that are
-    single layers count only in a network without others.
+    single layers count only in a network without others. A network without any of these that has a ``ModuleList`` of
+    one (a network of a single block) is a chain of that.
 
     Args:
         model: On any device, the meta device included.
@@ -54,9 +55,9 @@ def chains(model: nn.Module) -> tuple[Chain, ...]:
         SecateursError: There is none.
     """
     candidates = list(_candidates(model))
-    made_up = [chain for chain in candidates if any(any(block.children()) for block in chain.modules(model))]
-    sized = [(sum(map(_size, chain.modules(model))), chain) for chain in made_up or candidates]
-    sized = sorted(sized, key=lambda pair: -pair[0])
+    several, lone = _made_up(model, candidates), _made_up(model, _lone(model))
+    sized = [(sum(map(_size, chain.modules(model))), chain) for chain in several or lone or candidates]
+    sized = sorted(sized, key=lambda pair: -pair[0])[: None if several or not lone else 1]
     chosen: list[Chain] = []
     for size, chain in sized:
         if size >= LEAST_SHARE * sized[0][0] and not any(_overlap(chain, other) for other in chosen):
@@ -88,6 +89,17 @@ def _candidates(model: nn.Module) -> Iterator[Chain]:
             continue
         for stem, run in _runs(children):
             yield Chain((dot + stem).rstrip("._"), tuple(dot + key for key in run))
+
+
+def _lone(model: nn.Module) -> list[Chain]:
+    """Lists of one module."""
+    lists = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and name)
+    return [Chain(name, (f"{name}.0",)) for name, module in lists if len(module) == 1]
+
+
+def _made_up(model: nn.Module, found: Sequence[Chain]) -> list[Chain]:
+    """Those of blocks that are more than single layers."""
+    return [chain for chain in found if any(any(block.children()) for block in chain.modules(model))]
 
 
 def _runs(children: Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[str, list[str]]]:

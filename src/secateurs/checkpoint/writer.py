@@ -25,9 +25,11 @@ from secateurs.checkpoint.checkpoint import Checkpoint, give_
 from secateurs.checkpoint.conversion import conversions, restored
 from secateurs.checkpoint.gguf import Gguf
 from secateurs.checkpoint.shards import INDEX, Shards
-from secateurs.types import SecateursError
+from secateurs.types import SecateursError, few
 
 FORMAT = 1
+SHORT = 30
+"""Characters of two values that a message shows."""
 log = logging.getLogger("secateurs.checkpoint")
 
 
@@ -152,9 +154,10 @@ class Writer:
             for directory in (self._files, self._journal):
                 directory.mkdir(parents=True)
             _write_json(job, about)
-        elif json.loads(job.read_text(encoding="utf-8")) != about:
+        elif unlike := _unlike(json.loads(job.read_text(encoding="utf-8")), about):
             raise SecateursError(
-                f"{self._partial} belongs to a job with another source or recipe: remove it, or give another directory"
+                f"{self._partial} was begun by a job with another {few(unlike)}: remove it, give another directory, or "
+                "go on with the same"
             )
         for path in self._partial.glob("writing*"):
             path.unlink()
@@ -229,6 +232,15 @@ class Writer:
                 f"{self.directory}: {what}, {cause(error)}; finished parts stay in {self._partial.name}, "
                 "run it again to go on"
             ) from error
+
+
+def _unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two jobs differ, with the values where they are short."""
+    if isinstance(before.get("job"), dict) and isinstance(now.get("job"), dict):
+        before, now = ({**{k: v for k, v in it.items() if k != "job"}, **it["job"]} for it in (before, now))
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    short = [key for key in keys if key in before and key in now and len(f"{before[key]}{now[key]}") < SHORT]
+    return [f"{key} ({before[key]}, now {now[key]})" if key in short else key for key in keys]
 
 
 def _word(dtype: torch.dtype) -> str:

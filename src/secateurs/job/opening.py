@@ -271,6 +271,11 @@ def untold(name: str, trusted: Collection[str] = ()) -> SecateursError:
         name: Of a network, as ``open_model`` takes it.
         trusted: Functions that may be run to build it.
     """
+    if not Path(name).exists() and not is_function(name):
+        return SecateursError(
+            f"no directory or file '{name}': give that of a model or an artifact; a name on the hub does not say what "
+            "it is for, so give --task with it"
+        )
     if not (Path(name) / "manifest.json").is_file():
         return SecateursError(
             f"{name} does not say what it is for: give --task mnist, text, glue/... or file.py:function"
