@@ -25,12 +25,23 @@ FLOORS = (
     {"names", "attention", "blocks", "moments", "program", "shelf", "twins", "units", "vocabulary"},
     {"repair", "sequential"},
     {"stream"},
-    {"graph", "structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "select", "measures"},
+    {
+        "graph",
+        "structures",
+        "criteria",
+        "allocations",
+        "schedules",
+        "recoveries",
+        "choosers",
+        "solvers",
+        "select",
+        "measures",
+    },
     {"proof"},
     {"archive", "biases", "evidence", "surgery"},
     {"trials"},
     {"recipe", "checkpoint"},
-    {"settling"},
+    {"choosing", "settling"},
     {"on_disk", "prune"},
     {"search", "deploy", "tasks", "report"},
     {"job", "testing"},
@@ -38,7 +49,7 @@ FLOORS = (
     {"__main__"},
 )
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-PART_ROOMS = ("structures", "criteria", "allocations", "schedules", "recoveries", "solvers", "measures")
+PART_ROOMS = ("structures", "criteria", "allocations", "schedules", "recoveries", "choosers", "solvers", "measures")
 MAX_LINES = 300
 P90_FUNCTION_LINES = 30
 
@@ -304,6 +315,7 @@ AXIS = {
     "allocations": "allocation",
     "schedules": "schedule",
     "recoveries": "recovery",
+    "choosers": "chooser",
     "solvers": "solver",
     "measures": "measure",
 }

@@ -72,7 +72,7 @@ def scores(model: nn.Module, groups: Sequence[Group], criterion: Criterion, task
 
 def scored(model: nn.Module, groups: Sequence[Group], criterion: Criterion, found: Iterable[Facts]) -> Scores:
     """``scores``, of facts that are at hand."""
-    tensors = _tensors(model)
+    tensors = named_tensors(model)
     _check_finite(groups, tensors)
     totals: dict[str, Tensor] = {}
     n = 0
@@ -87,7 +87,7 @@ def scored(model: nn.Module, groups: Sequence[Group], criterion: Criterion, foun
 # ------------------------------------------------------------------------------------------------------ scoring
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer under all of its names."""
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
@@ -119,7 +119,7 @@ def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], fo
     by_unit: dict[int | None, list[Rows]] = {}
     for member in group.members:
         if member.scored:
-            by_unit.setdefault(member.unit, []).append(_rows(group, member, tensors[member.tensor], found))
+            by_unit.setdefault(member.unit, []).append(rows_of(group, member, tensors[member.tensor], found))
     score = torch.cat([criterion(by_unit[unit]) for unit in sorted(by_unit, key=lambda unit: unit or 0)])
     if score.shape != (group.n_units,):
         raise SecateursError(f"{criterion} gave {group.name} scores of shape {tuple(score.shape)}, not one per unit")
@@ -128,7 +128,9 @@ def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], fo
     return score if score.dtype == torch.float64 else score.float()
 
 
-def _rows(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
+def rows_of(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
+    """What a criterion sees of a scored member, whose tensor is ``weight``."""
+
     def cut(by_tensor: Mapping[str, Tensor], there: bool = True) -> Tensor | None:
         fact = by_tensor.get(member.tensor) if there else None
         return None if fact is None else member.cut(fact.expand(weight.shape))
@@ -263,7 +265,7 @@ def _grams(moments: Moments, readers: Mapping[str, nn.Parameter]) -> dict[str, G
 def _increases(model: nn.Module, task: Task, batches: int, groups: Sequence[Group]) -> dict[str, Tensor]:
     """The mean loss without a unit, less the mean loss, on the same batches; 0 for a unit that is gone already."""
     same = list(calibration(task, batches, "batches to take units away on"))
-    tensors, told = _tensors(model), time.monotonic()
+    tensors, told = named_tensors(model), time.monotonic()
 
     def mean_loss() -> float:
         with torch.no_grad():

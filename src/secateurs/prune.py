@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from secateurs import evidence, surgery, trials
 from secateurs.biases import known, lacking
+from secateurs.choosing import Latest, choose
 from secateurs.graph import Graph, recorded, trace
 from secateurs.graph.bundles import paired
 from secateurs.graph.rewrite import RewriteError
@@ -27,7 +28,7 @@ from secateurs.graph.weightless import has_values
 from secateurs.proof import Positions
 from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
-from secateurs.select import select, without_dropped
+from secateurs.select import without_dropped
 from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.types import Facts, Gram, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
 
@@ -112,11 +113,12 @@ def rounds(
     small = start.model if start else model
     for number, step in enumerate(steps, start=1):
         logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
-        needs, apart = recipe.criterion.needs, differs(network, groups, plan)
-        facts = evidence.facts(small if apart else current, task, needs, recipe.calibration_batches, groups)
+        apart = differs(network, groups, plan)
+        found = evidence.facts(small if apart else current, task, recipe.needs, recipe.calibration_batches, groups)
         if apart:  # the masked network takes statistics over zeros, the small one does not
             kept = surgery.positions(current, groups, plan)
-            facts = (_dense(each, small, current, kept) for each in facts)
+            found = (_dense(each, small, current, kept) for each in found)
+        facts = Latest(found)
         scores = Later(partial(_scores, current, groups, recipe, facts, plan))
         counts = recipe.allocation(groups, scores, step, price)
         if recipe.sequential:
@@ -124,7 +126,7 @@ def rounds(
             settling = Settling(current, weights, single_weights(groups), counts, recipe, plan)
             plan = plan & settle_network_(settling, task)
         else:
-            plan = plan & select(groups, scores, counts)
+            plan = plan & choose(recipe.chooser, current, groups, (scores, counts), facts)
             surgery.mask_(current, groups, plan)
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)

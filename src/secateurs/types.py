@@ -463,6 +463,25 @@ class Criterion(Protocol):
 
 
 @runtime_checkable
+class Chooser(Protocol):
+    """Which units of one group stay, decided together once it is known how many.
+
+    Args, for a group:
+        rows: Of its scored members, as a criterion sees them; what ``needs`` says is there, a gradient of one batch.
+        scores: ``(n_units,)``, the criterion's, higher = keep, on the CPU; minus infinity where a unit is gone already.
+        block: Units compete inside consecutive blocks of this many.
+        kept: Of every block.
+
+    Returns:
+        ``(n_units,)`` bool on the CPU, exactly ``kept`` of each block, none that is gone where others do.
+    """
+
+    needs: ClassVar[frozenset[Need]]
+
+    def __call__(self, rows: Sequence[Rows], scores: Tensor, block: int, kept: int) -> Tensor: ...
+
+
+@runtime_checkable
 class Solver(Protocol):
     """Which entries of one weight stay, and what those that stay become: decided together, from what it multiplies.
 

@@ -7,6 +7,7 @@ import pytest
 
 from secateurs.allocations.global_rank import GlobalRank
 from secateurs.allocations.uniform import Uniform
+from secateurs.choosers.osscar import Osscar
 from secateurs.criteria.magnitude import Magnitude
 from secateurs.criteria.taylor import Taylor
 from secateurs.criteria.wanda import Wanda
@@ -87,6 +88,16 @@ def test_a_solver_is_optional() -> None:
     with pytest.raises(SecateursError, match="only a solver changes values"):
         Recipe.from_dict(spec | {"compensate": True})
     assert Recipe.from_yaml(solved.to_yaml()) == solved
+
+
+def test_a_chooser_is_optional_and_for_units() -> None:
+    spec = {"structure": ["neuron"], "criterion": "taylor"}
+    chosen = Recipe.from_dict(spec | {"chooser": {"osscar": {"swaps": 7}}})
+    assert chosen.chooser == Osscar(swaps=7)
+    assert chosen.needs == {"weight", "gradient", "gram"} and Recipe.from_dict(spec).needs == {"weight", "gradient"}
+    assert Recipe.from_yaml(chosen.to_yaml()) == chosen
+    with pytest.raises(SecateursError, match="drop sequential"):
+        Recipe.from_dict(spec | {"chooser": "osscar", "sequential": True})
 
 
 def test_missing_key() -> None:

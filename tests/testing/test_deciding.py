@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from secateurs.recipe import part, part_names
-from secateurs.testing import check_allocation, check_criterion, check_schedule
+from secateurs.testing import check_allocation, check_chooser, check_criterion, check_schedule
+from secateurs.types import Need, Rows
 
 BY_CHANCE = {"random"}
 
@@ -18,6 +19,11 @@ BY_CHANCE = {"random"}
 @pytest.mark.parametrize("name", part_names("criterion"))
 def test_every_criterion(name: str) -> None:
     check_criterion(part("criterion", name), equivariant=name not in BY_CHANCE)
+
+
+@pytest.mark.parametrize("name", part_names("chooser"))
+def test_every_chooser(name: str) -> None:
+    check_chooser(part("chooser", name))
 
 
 @pytest.mark.parametrize("name", part_names("allocation"))
@@ -150,3 +156,30 @@ def test_a_schedule_with_a_fault_is_caught(fault: str, line: str) -> None:
     check_schedule(Steps())
     with pytest.raises(AssertionError, match=line):
         check_schedule(Steps(fault))
+
+
+@dataclass(frozen=True)
+class Picker:
+    fault: str = ""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"weight"})
+
+    def __call__(self, rows: Sequence[Rows], scores: Tensor, block: int, kept: int) -> Tensor:
+        if self.fault == "second":
+            scores = torch.where(scores.isinf(), scores, torch.rand(len(scores)))
+        if self.fault == "back":
+            scores = torch.arange(len(scores), 0, -1)
+        order = scores.view(-1, block).argsort(descending=True)[:, : kept - (self.fault == "number")]
+        keep = torch.zeros(len(scores) // block, block, dtype=torch.bool).scatter_(1, order, True).flatten()
+        if self.fault == "changes":
+            rows[0].weight.add_(1)
+        return keep.float() if self.fault == "bool" else keep
+
+
+@pytest.mark.parametrize("fault", ["", "second", "back", "number", "changes", "bool"])
+def test_a_chooser_with_a_fault_is_caught(fault: str) -> None:
+    if not fault:
+        check_chooser(Picker())
+        return
+    with pytest.raises(AssertionError, match=fault):
+        check_chooser(Picker(fault))

@@ -15,7 +15,17 @@ from typing import Any
 
 from secateurs.names import function
 from secateurs.recipe.fields import brief, build, unknown
-from secateurs.types import Allocation, Criterion, Measure, Recovery, Schedule, SecateursError, Solver, Structure
+from secateurs.types import (
+    Allocation,
+    Chooser,
+    Criterion,
+    Measure,
+    Recovery,
+    Schedule,
+    SecateursError,
+    Solver,
+    Structure,
+)
 
 ROOMS = MappingProxyType(
     {
@@ -24,6 +34,7 @@ ROOMS = MappingProxyType(
         "allocation": "allocations",
         "schedule": "schedules",
         "recovery": "recoveries",
+        "chooser": "choosers",
         "solver": "solvers",
         "measure": "measures",
     }
@@ -37,6 +48,7 @@ _PROTOCOLS: Mapping[str, type] = MappingProxyType(
         "allocation": Allocation,
         "schedule": Schedule,
         "recovery": Recovery,
+        "chooser": Chooser,
         "solver": Solver,
         "measure": Measure,
     }
@@ -59,7 +71,8 @@ def part(axis: str, spec: Any) -> Any:
     """Build one part from ``"name"`` or ``{"name": {field: value}}``.
 
     Args:
-        axis: ``structure``, ``criterion``, ``allocation``, ``schedule``, ``recovery``, ``solver`` or ``measure``.
+        axis: ``structure``, ``criterion``, ``allocation``, ``schedule``, ``recovery``, ``chooser``, ``solver``
+            or ``measure``.
         spec: The name of a part of that axis, or ``package.module:Class`` for a frozen dataclass of one's own; alone,
             or as the only key of a mapping to its fields.
 

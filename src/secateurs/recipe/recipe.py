@@ -18,9 +18,22 @@ from secateurs.recipe.fields import brief, check_names, fit, unknown
 from secateurs.recipe.parts import describe, name_of, part
 from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.one_shot import OneShot
-from secateurs.types import Allocation, Criterion, Group, Price, Recovery, Schedule, SecateursError, Solver, Structure
+from secateurs.types import (
+    Allocation,
+    Chooser,
+    Criterion,
+    Group,
+    Need,
+    Price,
+    Recovery,
+    Schedule,
+    SecateursError,
+    Solver,
+    Structure,
+)
 
 _SINGLE = ("criterion", "allocation", "schedule", "recovery")
+_OPTIONAL = ("chooser", "solver")
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Recipe:
         calibration_batches: Batches of the train split that the criterion may look at, each round.
         rewrite: Whether a network whose Python code refuses smaller sizes may come back as its operators (a
             ``Program``), so that more of it can go.
+        chooser: Who chooses which units of a group stay, once the allocation has said how many; None: the best-scored.
         sequential: Whether single weights are settled one after the other, in one pass in which each meets what the
             settled ones before it give; if not, all are decided together on what the whole network gives.
         solver: Who chooses and updates the entries of a weight, where that is sequential; None: the scores choose, and
@@ -44,8 +58,8 @@ class Recipe:
             the dense network gives.
 
     Raises:
-        SecateursError: No structure, fewer than one calibration batch, a solver that is not to work sequentially, or
-            nothing that could compensate.
+        SecateursError: No structure, fewer than one calibration batch, a solver that is not to work sequentially, a
+            chooser that is, or nothing that could compensate.
     """
 
     structure: tuple[Structure, ...]
@@ -55,6 +69,7 @@ class Recipe:
     recovery: Recovery = field(default_factory=Nothing)
     calibration_batches: int = 16
     rewrite: bool = False
+    chooser: Chooser | None = None
     sequential: bool = False
     solver: Solver | None = None
     compensate: bool = False
@@ -67,6 +82,8 @@ class Recipe:
             raise SecateursError(f"recipe: calibration_batches must be at least 1, got {self.calibration_batches}")
         if self.solver is not None and not self.sequential:
             raise SecateursError("recipe: a solver settles one weight after the other; add sequential: true")
+        if self.chooser is not None and self.sequential:
+            raise SecateursError("recipe: a chooser looks at units of groups, not at single weights; drop sequential")
         if self.compensate and self.solver is None:
             raise SecateursError("recipe: only a solver changes values such that they compensate; name one as solver")
 
@@ -74,6 +91,11 @@ class Recipe:
     def calibrated(self) -> bool:
         """Whether the criterion or the solver looks at what data make of the network, and not at its weights alone."""
         return self.solver is not None or bool(self.criterion.needs - {"weight"})
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the parts that decide need to know."""
+        return self.criterion.needs | (self.chooser.needs if self.chooser else frozenset())
 
     def check(self, sparsity: float) -> None:
         """Refuse a sparsity that these parts cannot give, before any work is done.
@@ -115,8 +137,9 @@ class Recipe:
         for switch in ("rewrite", "sequential", "compensate"):
             if switch in spec:
                 values[switch] = fit("recipe", switch, spec[switch], bool)
-        if spec.get("solver") is not None:
-            values["solver"] = part("solver", spec["solver"])
+        for optional in _OPTIONAL:
+            if spec.get(optional) is not None:
+                values[optional] = part(optional, spec[optional])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +149,7 @@ class Recipe:
             **{axis: describe(axis, getattr(self, axis)) for axis in _SINGLE},
             "calibration_batches": self.calibration_batches,
             "rewrite": self.rewrite,
+            "chooser": None if self.chooser is None else describe("chooser", self.chooser),
             "sequential": self.sequential,
             "solver": None if self.solver is None else describe("solver", self.solver),
             "compensate": self.compensate,

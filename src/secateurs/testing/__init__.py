@@ -11,12 +11,13 @@ Each check raises AssertionError with one line that says what the part does not 
 from __future__ import annotations
 
 from secateurs.testing.acting import check_measure, check_recovery, check_structure
-from secateurs.testing.deciding import check_allocation, check_criterion, check_schedule
+from secateurs.testing.deciding import check_allocation, check_chooser, check_criterion, check_schedule
 from secateurs.testing.example import example_model, example_task
 from secateurs.testing.solving import check_solver
 
 __all__ = [
     "check_allocation",
+    "check_chooser",
     "check_criterion",
     "check_measure",
     "check_recovery",

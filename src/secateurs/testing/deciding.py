@@ -1,4 +1,4 @@
-"""Checks of the parts that decide: criteria, allocations, schedules."""
+"""Checks of the parts that decide: criteria, choosers, allocations, schedules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from secateurs.testing.claims import check_spec, generator, require
-from secateurs.types import Allocation, Criterion, Gram, Group, Need, Price, Rows, Schedule
+from secateurs.types import Allocation, Chooser, Criterion, Gram, Group, Need, Price, Rows, Schedule
 
 _UNITS, _DEAD = 12, 7
 
@@ -43,6 +43,30 @@ def check_criterion(criterion: Criterion, *, equivariant: bool = True) -> None:
         require(same or not equivariant, f"{criterion} scores units by where they stand")
         lowest = bool((scores[_DEAD] <= scores).all())
         require(lowest, f"{criterion} does not rank a unit whose weights are all zero lowest")
+
+
+def check_chooser(chooser: Chooser) -> None:
+    """Exactly the number asked for stays in every block; nothing that is gone; the same each time.
+
+    Raises:
+        AssertionError: It does not conform.
+    """
+    check_spec("chooser", chooser)
+    require(chooser.needs <= set(get_args(Need)), f"{chooser} needs {set(chooser.needs)}, not all of them known")
+    for widths, block, kept in (((1,), _UNITS, 5), ((5, 1, 3), _UNITS, 10), ((5, 1, 3), 4, 2), ((1,), _UNITS, _UNITS)):
+        rows = _rows(chooser.needs, widths)
+        for gone in ([], [0, 9]) if kept < block else ([],):
+            scores = torch.rand(_UNITS, generator=generator())
+            scores[gone] = -torch.inf
+            before = copy.deepcopy((rows, scores))
+            said = f"{chooser}, asked for {kept} of every {block},"
+            keep = chooser(rows, scores, block, kept)
+            require(keep.dtype == torch.bool and keep.shape == (_UNITS,), f"{said} gives no bool for each unit")
+            require(bool((keep.view(-1, block).sum(1) == kept).all()), f"{said} keeps another number")
+            require(not (keep & (scores == -torch.inf)).any(), f"{said} brings back what is gone")
+            require(torch.equal(keep, chooser(rows, scores, block, kept)), f"{said} chooses others the second time")
+            left = all(map(_same_rows, before[0], rows)) and torch.equal(before[1], scores)
+            require(left, f"{said} changes what it is given")
 
 
 def check_allocation(allocation: Allocation) -> None:

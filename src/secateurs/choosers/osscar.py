@@ -1,0 +1,134 @@
+"""Combinatorial local search over whole inputs (Meng et al. 2024, OSSCAR, arXiv:2403.12983).
+
+With ``H = E[x x^T]``, damped, of the inputs of a weight ``W`` that reads the units, what the units ``P`` take with them
+when they go together and the others make up for it is ``tr(W_P^T ((H^-1)_PP)^-1 W_P)``. Units are exchanged as long as
+that falls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from secateurs.types import Need, Rows, SecateursError
+
+
+@dataclass(frozen=True)
+class Osscar:
+    """Start from the best-scored units, and exchange some for some of those that go, while less is lost by it.
+
+    In each try the units that are missed most come back, and of all that are then there as many go as cost least, with
+    all others making up for them. A try by which nothing is won is repeated with half as many, down to one. So it never
+    loses more than the start, which with the criterion ``obs`` is that of backward elimination.
+
+    Args:
+        swaps: Units of a block that are exchanged at a time at first; at least 1.
+        tries: At most; at least 1.
+        damping: What is added to the diagonal of the second moments, as a fraction of its mean; above 0.
+
+    Raises:
+        SecateursError: A field is out of range, or no weight reads the units.
+    """
+
+    swaps: int = 100
+    tries: int = 50
+    damping: float = 0.01
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"weight", "gram"})
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.swaps < 1 or self.tries < 1:
+            raise SecateursError(f"osscar: swaps and tries must be at least 1, got {self.swaps} and {self.tries}")
+        if not 0 < self.damping < float("inf"):
+            raise SecateursError(f"osscar: damping must be above 0, got {self.damping}")
+
+    def __call__(self, rows: Sequence[Rows], scores: Tensor, block: int, kept: int) -> Tensor:
+        readers = [_Reader(r, self.damping) for r in rows if r.gram is not None]
+        if not readers:
+            raise SecateursError("osscar: no weight of the group reads its units as the inputs of a matrix; drop it")
+        stays = _top(scores, kept, block)
+        back = ~stays & (scores > -torch.inf)
+        at_once = min(self.swaps, kept, int(back.view(-1, block).sum(1).min()))
+        if not at_once:
+            return stays
+        state = _weighed(readers, stays)
+        for _ in range(self.tries):
+            more = stays | _top(state.missed.where(back, -torch.inf), at_once, block)
+            other = more & ~_top(-_weighed(readers, more).cost.where(more, torch.inf), at_once, block)
+            new = _weighed(readers, other)
+            if new.lost < state.lost * (1 - 1e-6):
+                stays, state = other, new
+                back = ~stays & (scores > -torch.inf)
+            elif at_once > 1:
+                at_once //= 2
+            else:
+                break
+        return stays
+
+
+def _top(worth: Tensor, count: int, block: int) -> Tensor:
+    """True for the ``count`` highest of every block; of equal ones the first."""
+    order = worth.view(-1, block).argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros(len(worth) // block, block, dtype=torch.bool).scatter_(1, order, True).flatten()
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is lost in all, what would be with each unit less, and what would not be with each unit more."""
+
+    lost: float
+    cost: Tensor
+    missed: Tensor
+
+
+def _weighed(readers: Sequence[_Reader], stays: Tensor) -> _State:
+    """Of all weights that read the units, on the CPU; cost and missed are ``(n_units,)``, 0 where they say nothing."""
+    lost, cost, missed = 0.0, torch.zeros(len(stays)), torch.zeros(len(stays))
+    for reader in readers:
+        state = reader.weighed(stays)
+        lost, cost, missed = lost + state.lost, cost + state.cost.cpu(), missed + state.missed.cpu()
+    return _State(lost, cost, missed)
+
+
+class _Reader:
+    """A weight that reads units, as ``(f, o)``, and the inverse second moments of their features, ``(f, f)``."""
+
+    def __init__(self, rows: Rows, damping: float) -> None:
+        assert rows.gram is not None
+        matrix = rows.gram.matrix
+        wide = matrix.to(torch.float32 if matrix.device.type == "mps" else torch.float64, copy=True)
+        wide.diagonal().add_(damping * wide.diagonal().mean().clamp_min(1e-30))
+        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(wide)).float()
+        self.size = len(matrix) // len(rows.weight)
+        self.weight = rows.weight.reshape(len(matrix), -1).float()
+
+    def weighed(self, stays: Tensor) -> _State:
+        here = stays.repeat_interleave(self.size).to(self.weight.device)
+        both, gone = self.inverse[~here], self.weight[~here]
+        factor = torch.linalg.cholesky(both[:, ~here])
+        missed = torch.cholesky_solve(gone, factor)
+        shared = torch.linalg.solve_triangular(factor, both[:, here], upper=False)
+        left = self.weight[here] - both[:, here].T @ missed
+        cost, gain = torch.zeros(len(stays)), torch.zeros(len(stays))
+        cost[stays] = self._quadratic(self._blocks(self.inverse[here][:, here] - shared.T @ shared), left)
+        gain[~stays] = self._quadratic(self._blocks(torch.cholesky_inverse(factor)), missed)
+        return _State(float((gone * missed).sum()), cost, gain)
+
+    def _blocks(self, matrix: Tensor) -> Tensor:
+        """Those on the diagonal, one for each unit: ``(units, size, size)``."""
+        units = len(matrix) // self.size
+        return matrix.view(units, self.size, units, self.size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+    def _quadratic(self, blocks: Tensor, weight: Tensor) -> Tensor:
+        """``tr(W_u^T B_u^-1 W_u)`` of each unit, on the CPU."""
+        factor = torch.linalg.cholesky(blocks)
+        whitened = torch.linalg.solve_triangular(
+            factor, weight.view(len(blocks), self.size, weight.shape[1]), upper=False
+        )
+        total: Tensor = whitened.square().sum((1, 2)).cpu()
+        return total
