@@ -38,6 +38,7 @@ class Cut:
 
     Args:
         masks: Tensor name -> what of it is zero in the masked network.
+        left: Those of them that are of no dim: of what stays along dims, they are zero still.
         kept: The positions that stay.
         sizes: The new sizes of dims.
         skips: The modules that are not run.
@@ -46,6 +47,7 @@ class Cut:
     """
 
     masks: Mapping[str, Tensor]
+    left: Mapping[str, Tensor]
     kept: Positions
     sizes: Sizes
     skips: tuple[Skip, ...]
@@ -134,13 +136,14 @@ def _snapshot(model: nn.Module, repairs: Iterable[Repair]) -> dict[tuple[str, st
 def cut_(model: nn.Module, cut: Cut) -> None:
     """Zero what is masked and take away what does not stay; in the memory that the network has, where it can be."""
     for name, tensor in state(model):  # where a whole layer went, its tensors are not among them
-        if name in cut.masks or any((name, axis) in cut.kept for axis in range(tensor.dim())):
+        shorter = any((name, axis) in cut.kept for axis in range(tensor.dim()))
+        if shorter or name in cut.masks:
             tensor.grad = None
-            tensor.data = _left(tensor, name, cut)
+            tensor.data = _left(tensor, name, cut, (cut.left if shorter else cut.masks).get(name))
 
 
-def _left(tensor: Tensor, name: str, cut: Cut) -> Tensor:
-    data, mask = tensor.data, cut.masks.get(name)
+def _left(tensor: Tensor, name: str, cut: Cut, mask: Tensor | None) -> Tensor:
+    data = tensor.data
     for axis in range(data.dim()):
         stay = cut.kept.get((name, axis))
         if stay is not None:

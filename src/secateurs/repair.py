@@ -207,7 +207,8 @@ def left_alone(model: nn.Module) -> Iterator[None]:
             vars(module).clear()
             vars(module).update(values)
         for container, items in inside:
-            container.clear()
+            if container:
+                container.clear()
             if items:
                 container.extend(items) if isinstance(container, list) else container.update(items)
 
@@ -236,8 +237,10 @@ def _is_shareable(parameter: nn.Parameter) -> bool:
 
 
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    held = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf} | memo)
+    held = [value for module in model.modules() for value in vars(module).values()]
+    computed = {id(it): it.detach().clone() for it in held if isinstance(it, Tensor) and not it.is_leaf}
+    no_hooks = [it for it in held if type(it) is OrderedDict and not it]  # ten in every module, slow to copy
+    return copy.deepcopy(model, {**computed, **{id(it): type(it)() for it in no_hooks}, **memo})
 
 
 def _set(holder: Any, path: list[str], value: int | tuple[int, ...]) -> None:

@@ -177,13 +177,17 @@ def _partial_products(axis: Factors, network: Graph, sizes: Sizes) -> Iterator[t
                     yield f"{i}.{j}.{where}", old, new
 
 
-def _attributes(name: str, module: nn.Module, read: set[tuple[int, str]]) -> Iterator[tuple[Attribute, bool]]:
-    mirrored = {*MIRRORS, *CONVOLUTION}
-    mirrored |= GEOMETRY if isinstance(module, nn.modules.conv._ConvNd) else set()
+def _held(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module that may be sizes, or hold some."""
+    mirrored = {*MIRRORS, *CONVOLUTION, *(GEOMETRY if isinstance(module, nn.modules.conv._ConvNd) else ())}
     mirrored |= ATTENTION if isinstance(module, nn.MultiheadAttention) else set()
     for key, value in vars(module).items():
-        if key.startswith("_") or key in mirrored:
-            continue
+        if not (key.startswith("_") or key in mirrored) and (_is_record(value) or list(_integers(value))):
+            yield key, value
+
+
+def _attributes(name: str, module: nn.Module, read: set[tuple[int, str]]) -> Iterator[tuple[Attribute, bool]]:
+    for key, value in _held(module):
         for position, number in _integers(value):
             yield Attribute(name, key, position, number), (id(module), key) in read
         if _is_record(value) and (id(module), key) in read:
@@ -260,10 +264,11 @@ def _weight(module: nn.Module) -> Any:
 
 @contextmanager
 def reads(model: nn.Module) -> Iterator[set[tuple[int, str]]]:
-    """While open, notes every attribute that is read of a module or of a plain object it holds: (id, name)."""
+    """While open, notes what is read of modules that may keep a size, and of plain objects they hold: (id, name)."""
     seen: set[tuple[int, str]] = set()
     records = [value for module in model.modules() for value in vars(module).values() if _is_record(value)]
-    changed = [cls for cls in {type(x) for x in (*model.modules(), *records)} if _watch(cls, seen)]
+    keepers = [module for module in model.modules() if list(_held(module))]
+    changed = [cls for cls in {type(x) for x in (*keepers, *records)} if _watch(cls, seen)]
     try:
         yield seen
     finally:
