@@ -7,8 +7,9 @@ evaluation (perplexity over the first 60 x 512 tokens of its test text, no BOS t
 Shortened LLaMA are recipes; so is ours. Width: a quarter of the parameters of the blocks, and a fifth of the
 feed-forward neurons alone. Depth: 6 of 30 blocks.
 
-Each is pruned, checked against its masked network, and measured: perplexity, parameters, multiply-accumulates, and the
-seconds of a forward pass over 128 tokens in pairs with the dense model.
+Each is pruned, checked against its masked network, and measured: perplexity, parameters, multiply-accumulates, the
+seconds of a forward pass over 128 tokens in pairs with the dense model, and LAMBADA and HellaSwag through
+lm-evaluation-harness, zero-shot, on examples evenly spaced over each set, the network in bfloat16.
 
 Results are kept after every method, so a run that is cut short goes on where it was.
 """
@@ -36,9 +37,12 @@ from secateurs.measures.macs import Macs
 from secateurs.measures.parameters import Parameters
 from secateurs.measures.perplexity import Perplexity
 from secateurs.prune import prune, traced
+from secateurs.report.document import readings
 from secateurs.tasks.language_modelling import LanguageData, language_modelling
+from secateurs.tasks.zero_shot import ZeroShot
 
 RESULTS = Path(__file__).parent / "results" / "llm_structured.json"
+ASKED = ("lambada", "hellaswag")
 ENDS = ["*.layers.0.*", "*.layers.1.*", "*.layers.2.*", "*.layers.29.*"]
 RANKED = {"currency": "parameters", "floor": 0.2}
 
@@ -91,15 +95,23 @@ def blocks(model: nn.Module, shapes: dict[str, torch.Size]) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and len(shapes[name]) == 2)
 
 
-def measured(model: nn.Module, task: Task, dense: nn.Module | None, brief: bool) -> dict[str, Any]:
-    perplexity = Perplexity()(copy.deepcopy(model).bfloat16() if brief else model, task)
-    found = {
-        "perplexity": perplexity.value,
+def measured(
+    model: nn.Module, tokenizer: Any, task: Task, dense: nn.Module | None, given: argparse.Namespace
+) -> dict[str, Any]:
+    half = copy.deepcopy(model).bfloat16()
+    found: dict[str, Any] = {"perplexity": Perplexity()(half if given.bfloat16 else model, task).value}
+    if given.limit:
+        data = Path(os.environ["SECATEURS_DATA"])
+        found["zero_shot"] = readings(ZeroShot(ASKED, data, limit=given.limit)(half, tokenizer))
+    del half
+    found |= {
         "parameters": int(Parameters()(model, task).value),
         "macs": int(Macs()(model, task).value),
     }
     if dense is not None:
+        torch.set_float32_matmul_precision("highest")
         pairs = ratio(dense, model, task.example_inputs, Pairs(max_seconds=15))
+        torch.set_float32_matmul_precision(given.precision)
         low, high = pairs.ratio.spread or (pairs.ratio.value, pairs.ratio.value)
         found["tokens_per_second_over_dense"] = [1 / pairs.ratio.value, 1 / high, 1 / low]
         found["verdict"] = pairs.verdict
@@ -107,7 +119,7 @@ def measured(model: nn.Module, task: Task, dense: nn.Module | None, brief: bool)
     return found
 
 
-def one(name: str, model: nn.Module, task: Task, given: argparse.Namespace) -> dict[str, Any]:
+def one(name: str, model: nn.Module, tokenizer: Any, task: Task, given: argparse.Namespace) -> dict[str, Any]:
     recipe_name, sparsity, changes = METHODS[name]
     recipe = recipe_of(recipe_name, changes, given.most)
     began = time.process_time()
@@ -119,7 +131,7 @@ def one(name: str, model: nn.Module, task: Task, given: argparse.Namespace) -> d
     found["oracle"] = disagreement(pruned.masked, pruned.model, small_inputs(task))
     few = {n: keep.tolist() for n, keep in pruned.plan.keep.items() if len(keep) < 40}
     found["dropped"] = {n: [i for i, stays in enumerate(keep) if not stays] for n, keep in few.items()}
-    return {**found, **measured(pruned.model, task, None if given.no_speed else model, given.bfloat16)}
+    return {**found, **measured(pruned.model, tokenizer, task, None if given.no_speed else model, given)}
 
 
 def small_inputs(task: Task) -> dict[str, Any]:
@@ -143,6 +155,7 @@ def main() -> None:
     )
     parser.add_argument("--most", type=int, default=64, help="batches that a recipe may look at, for a quick run")
     parser.add_argument("--bfloat16", action="store_true", help="perplexity of the networks in bfloat16")
+    parser.add_argument("--limit", type=int, default=64, help="examples of each zero-shot set; 0: none")
     parser.add_argument("--no-speed", action="store_true", help="no seconds are measured")
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -156,6 +169,8 @@ def main() -> None:
         "evaluation": f"wikitext-2 test, {task.manifest['protocol']}",
         "calibration": f"wikitext-2 validation, {given.sequences} x 512 tokens, of which at most {given.most}",
         "products": f"float32 at precision {given.precision}",
+        "tokens_per_second": "128 tokens, batch 1, float32 at precision highest, in pairs with the dense network",
+        "zero_shot": f"{given.limit} examples of each set, evenly spaced, in bfloat16",
         "perplexity": f"of the networks in {'bfloat16' if given.bfloat16 else 'float32'}",
         "threads": torch.get_num_threads(),
     }
@@ -164,12 +179,14 @@ def main() -> None:
     for name in given.methods:
         if name not in rows:
             dense = name == "dense"
-            rows[name] = measured(model, task, None, given.bfloat16) if dense else one(name, model, task, given)
+            made = measured(model, tokenizer, task, None, given) if dense else one(name, model, tokenizer, task, given)
+            rows[name] = made
             given.output.parent.mkdir(exist_ok=True)
             given.output.write_text(json.dumps(done, indent=1, default=str) + "\n")
         it = rows[name]
         size, speed = it["parameters"] / 1e6, it.get("tokens_per_second_over_dense", [1.0])[0]
-        print(f"{name:24s} perplexity {it['perplexity']:8.2f}  {size:7.2f} M parameters  speed {speed:.2f}")
+        asked = "".join(f"  {n} {r['value']:.3f}" for n, r in it.get("zero_shot", {}).items())
+        print(f"{name:28s} perplexity {it['perplexity']:8.2f}  {size:7.2f} M parameters  speed {speed:.2f}{asked}")
 
 
 if __name__ == "__main__":

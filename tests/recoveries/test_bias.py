@@ -55,6 +55,19 @@ def test_the_paper_formula() -> None:
     assert model.down.bias is None
 
 
+def test_what_was_pruned_before_a_layer_is_not_made_up_for() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Ungiven(), nn.Linear(3, 5), Ungiven()), torch.randn(4, 16, 5) + 1
+    task = Task("toy", (x[0],), {"train": list(x)}, loss, lambda m, b: (m(b), b), example_task().quality)
+    pruned = prune(model, task, Recipe((Neuron(keep=("1.*", "0.down*")),), Fluctuation(), Uniform(), recovery=Bias()), 0.5)
+    for place, given in (("0", x), ("2", model[:2](x))):
+        layers, keep = model.get_submodule(place), pruned.plan.keep
+        (gone,) = [~it for name, it in keep.items() if name.startswith(place)]
+        mean = layers.get_submodule("up")(given.flatten(0, 1)).relu().mean(dim=0)
+        expected = layers.get_parameter("down.weight")[:, gone] @ mean[gone]
+        assert torch.allclose(pruned.model.get_parameter(f"{place}.down.bias"), expected, atol=1e-5)
+
+
 def test_single_weights_get_their_mean_too() -> None:
     torch.manual_seed(0)
     model, dense, x = nn.Sequential(nn.Linear(6, 3)), nn.Sequential(nn.Linear(6, 3)), torch.randn(32, 6) + 2

@@ -54,7 +54,8 @@ class Beside:
     """What the recoveries that follow the dense network's activations have in common.
 
     All batches go through both networks side by side and stop where a layer is compared; when the last one has arrived
-    the layer is mended, and all go on with what it gives now. One pass of each network in all.
+    the layer is mended, and all go on with what it gives now, or, where they are not to drift apart, with what the dense
+    one gives. One pass of each network in all.
 
     Args:
         batches: Batches of the train split that are run; fewer where the split is shorter.
@@ -64,6 +65,8 @@ class Beside:
     """
 
     second: ClassVar[bool] = False
+    drifts: ClassVar[bool] = True
+    """Whether layers are given what was made of the layers before them; else what the dense ones are given."""
 
     batches: int = 16
 
@@ -132,7 +135,10 @@ class Beside:
             layer.weight.add_(weight.to(layer.weight))
         if bias is not None and layer.bias is not None:
             layer.bias.add_(bias.to(layer.bias))
-        for walk, _ in pairs:
+        for walk, wanted in pairs:
+            if not self.drifts:
+                walk.at.copy_(wanted.at)
+                continue
             if weight is not None:
                 walk.at.add_((walk.x.float() @ weight.T.float()).to(walk.at))
             if bias is not None:
