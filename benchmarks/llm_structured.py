@@ -20,11 +20,14 @@ import argparse
 import copy
 import json
 import logging
+import math
 import os
 import platform
+import re
+import shutil
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ import torch
 from torch import nn
 
 from secateurs import Recipe, Task, load_recipe
+from secateurs.deploy import load, save
 from secateurs.measures.instruments.pairs import Pairs, ratio
 from secateurs.measures.macs import Macs
 from secateurs.measures.parameters import Parameters
@@ -42,6 +46,7 @@ from secateurs.tasks.language_modelling import LanguageData, language_modelling
 from secateurs.tasks.zero_shot import ZeroShot
 
 RESULTS = Path(__file__).parent / "results" / "llm_structured.json"
+STEPS = ("perplexity", "zero_shot", "speed")
 ASKED = ("lambada", "hellaswag")
 ENDS = ["*.layers.0.*", "*.layers.1.*", "*.layers.2.*", "*.layers.29.*"]
 RANKED = {"currency": "parameters", "floor": 0.2}
@@ -95,33 +100,48 @@ def blocks(model: nn.Module, shapes: dict[str, torch.Size]) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and len(shapes[name]) == 2)
 
 
-def measured(
-    model: nn.Module, tokenizer: Any, task: Task, dense: nn.Module | None, given: argparse.Namespace
-) -> dict[str, Any]:
-    half = copy.deepcopy(model).bfloat16()
-    found: dict[str, Any] = {"perplexity": Perplexity()(half if given.bfloat16 else model, task).value}
-    if given.limit:
-        data = Path(os.environ["SECATEURS_DATA"])
-        found["zero_shot"] = readings(ZeroShot(ASKED, data, limit=given.limit)(half, tokenizer))
-    del half
-    found |= {
-        "parameters": int(Parameters()(model, task).value),
-        "macs": int(Macs()(model, task).value),
-    }
-    if dense is not None:
+def measured(it: Candidate, dense: nn.Module | None, task: Task, given: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for and not yet in the row."""
+    found, model = it.row, it.model
+    if "perplexity" in given.steps and "perplexity" not in found:
+        found["perplexity"] = Perplexity()(model, task).value
+        found["parameters"] = int(Parameters()(model, task).value)
+        found["macs"] = int(Macs()(model, task).value)
+    if "zero_shot" in given.steps and "zero_shot" not in found:
+        asked = ZeroShot(ASKED, Path(os.environ["SECATEURS_DATA"]), limit=given.limit)
+        found["zero_shot"] = readings(asked(copy.deepcopy(model).bfloat16(), it.tokenizer))
+    if "speed" in given.steps and "verdict" not in found and dense is not None:
         torch.set_float32_matmul_precision("highest")
         pairs = ratio(dense, model, task.example_inputs, Pairs(max_seconds=15))
         torch.set_float32_matmul_precision(given.precision)
         low, high = pairs.ratio.spread or (pairs.ratio.value, pairs.ratio.value)
         found["tokens_per_second_over_dense"] = [1 / pairs.ratio.value, 1 / high, 1 / low]
         found["verdict"] = pairs.verdict
-        found["macs_over_dense"] = found["macs"] / int(Macs()(dense, task).value)
     return found
 
 
-def one(name: str, model: nn.Module, tokenizer: Any, task: Task, given: argparse.Namespace) -> dict[str, Any]:
+def ready(row: dict[str, Any]) -> list[str]:
+    """The steps that are in a row."""
+    marks = {"perplexity": "perplexity", "zero_shot": "zero_shot", "speed": "verdict"}
+    return [step for step, mark in marks.items() if mark in row]
+
+
+@dataclass
+class Candidate:
+    """A network, and what is known of it."""
+
+    model: nn.Module
+    tokenizer: Any
+    row: dict[str, Any]
+
+
+def pruned_(name: str, it: Candidate, task: Task, given: argparse.Namespace) -> Candidate:
+    """The network that a method makes of this one; where it was made before, as it was kept."""
+    place = given.networks / re.sub(r"\W+", "_", name)
+    if place.exists() and it.row:
+        return Candidate(load(place, lambda: opened(given.model)[0]), it.tokenizer, it.row)
     recipe_name, sparsity, changes = METHODS[name]
-    recipe = recipe_of(recipe_name, changes, given.most)
+    recipe, model = recipe_of(recipe_name, changes, given.most), it.model
     began = time.process_time()
     pruned = prune(model, task, recipe, sparsity, network=traced(model, small_inputs(task), recipe))
     seconds = time.process_time() - began
@@ -130,8 +150,12 @@ def one(name: str, model: nn.Module, tokenizer: Any, task: Task, given: argparse
     found["blocks_over_dense"] = blocks(pruned.model, shapes) / blocks(model, shapes)
     found["oracle"] = disagreement(pruned.masked, pruned.model, small_inputs(task))
     few = {n: keep.tolist() for n, keep in pruned.plan.keep.items() if len(keep) < 40}
-    found["dropped"] = {n: [i for i, stays in enumerate(keep) if not stays] for n, keep in few.items()}
-    return {**found, **measured(pruned.model, tokenizer, task, None if given.no_speed else model, given)}
+    found["dropped"] = {
+        n: gone for n, keep in few.items() if (gone := [i for i, stays in enumerate(keep) if not stays])
+    }
+    shutil.rmtree(place, ignore_errors=True)
+    save(place, pruned, recipe=recipe, manifest={}, build=None)
+    return Candidate(pruned.model, it.tokenizer, found)
 
 
 def small_inputs(task: Task) -> dict[str, Any]:
@@ -154,9 +178,9 @@ def main() -> None:
         "--precision", default="highest", choices=["highest", "high", "medium"], help="of float32 products"
     )
     parser.add_argument("--most", type=int, default=64, help="batches that a recipe may look at, for a quick run")
-    parser.add_argument("--bfloat16", action="store_true", help="perplexity of the networks in bfloat16")
-    parser.add_argument("--limit", type=int, default=64, help="examples of each zero-shot set; 0: none")
-    parser.add_argument("--no-speed", action="store_true", help="no seconds are measured")
+    parser.add_argument("--limit", type=int, default=64, help="examples of each zero-shot set")
+    parser.add_argument("--steps", nargs="*", default=STEPS, choices=STEPS, help="what is measured of each")
+    parser.add_argument("--networks", type=Path, default=Path("llm_structured"), help="directory that they are kept in")
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -171,20 +195,19 @@ def main() -> None:
         "products": f"float32 at precision {given.precision}",
         "tokens_per_second": "128 tokens, batch 1, float32 at precision highest, in pairs with the dense network",
         "zero_shot": f"{given.limit} examples of each set, evenly spaced, in bfloat16",
-        "perplexity": f"of the networks in {'bfloat16' if given.bfloat16 else 'float32'}",
         "threads": torch.get_num_threads(),
     }
     done["machine"] = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
     rows = done.setdefault("methods", {})
     for name in given.methods:
-        if name not in rows:
-            dense = name == "dense"
-            made = measured(model, tokenizer, task, None, given) if dense else one(name, model, tokenizer, task, given)
-            rows[name] = made
+        dense = Candidate(model, tokenizer, rows.get(name, {}))
+        if not set(given.steps) <= set(ready(dense.row)):
+            found = dense if name == "dense" else pruned_(name, dense, task, given)
+            rows[name] = measured(found, None if name == "dense" else model, task, given)
             given.output.parent.mkdir(exist_ok=True)
             given.output.write_text(json.dumps(done, indent=1, default=str) + "\n")
         it = rows[name]
-        size, speed = it["parameters"] / 1e6, it.get("tokens_per_second_over_dense", [1.0])[0]
+        size, speed = it["parameters"] / 1e6, it.get("tokens_per_second_over_dense", [math.nan])[0]
         asked = "".join(f"  {n} {r['value']:.3f}" for n, r in it.get("zero_shot", {}).items())
         print(f"{name:28s} perplexity {it['perplexity']:8.2f}  {size:7.2f} M parameters  speed {speed:.2f}{asked}")
 

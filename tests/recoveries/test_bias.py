@@ -59,7 +59,9 @@ def test_what_was_pruned_before_a_layer_is_not_made_up_for() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(Ungiven(), nn.Linear(3, 5), Ungiven()), torch.randn(4, 16, 5) + 1
     task = Task("toy", (x[0],), {"train": list(x)}, loss, lambda m, b: (m(b), b), example_task().quality)
-    pruned = prune(model, task, Recipe((Neuron(keep=("1.*", "0.down*")),), Fluctuation(), Uniform(), recovery=Bias()), 0.5)
+    pruned = prune(
+        model, task, Recipe((Neuron(keep=("1.*", "0.down*")),), Fluctuation(), Uniform(), recovery=Bias()), 0.5
+    )
     for place, given in (("0", x), ("2", model[:2](x))):
         layers, keep = model.get_submodule(place), pruned.plan.keep
         (gone,) = [~it for name, it in keep.items() if name.startswith(place)]

@@ -54,8 +54,8 @@ class Beside:
     """What the recoveries that follow the dense network's activations have in common.
 
     All batches go through both networks side by side and stop where a layer is compared; when the last one has arrived
-    the layer is mended, and all go on with what it gives now, or, where they are not to drift apart, with what the dense
-    one gives. One pass of each network in all.
+    the layer is mended, and all go on with what it gives now, or, where they are not to drift apart, with what the
+    dense one gives. One pass of each network in all.
 
     Args:
         batches: Batches of the train split that are run; fewer where the split is shorter.

@@ -1,7 +1,7 @@
 """What removed inputs gave on average becomes a bias: ``b += W_P E[x_P]`` (An et al. 2024, FLAP, arXiv:2312.11983).
 
-Found as the mean difference between what the dense layer gives and what the pruned one does with the inputs of the dense
-network that are left::
+Found as the mean difference between what the dense layer gives and what the pruned one does with those of the dense
+network's inputs that are left::
 
     b += E[W x] - E[W_S x_S]
 
