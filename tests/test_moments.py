@@ -68,8 +68,9 @@ def gram_of(model: nn.Module, parameter: nn.Parameter, *batches: Tensor) -> tupl
     with torch.no_grad(), moments:
         for batch in batches:
             model(batch)
-    found = moments.gram(parameter)
-    return None if found is None else (found[0], found[1].matrix)
+    found = [(axis, gram.matrix) for axis, gram in moments.grams(parameter).items()]
+    assert len(found) < 2
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize("size", [4, 600])  # the second is wider than the stretch that is computed at a time
@@ -106,3 +107,18 @@ def test_no_products_where_a_weight_is_met_in_another_way_too() -> None:
         x = torch.randn(6, 3) if isinstance(model, Twice) else torch.randn(2, 3, 6)
         assert gram_of(model, model.weight, x) is None  # type: ignore[arg-type]
     assert gram_of(nn.Identity(), nn.Parameter(torch.ones(2, 2)), torch.ones(2)) is None
+
+
+def test_a_pass_back_gives_the_products_of_the_gradients_by_the_outputs() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 4, bias=False))
+    layer, x = model[1], torch.randn(2, 7, 5)
+    held: list[Tensor] = []
+    layer.register_full_backward_hook(lambda module, into, out: held.append(out[0]))
+    moments = Moments(model, products=[layer.weight])
+    with moments:
+        model(x).square().mean().backward()
+    found = moments.grams(layer.weight)
+    inputs, gradients = model[0](x).detach().flatten(0, 1), held[0].flatten(0, 1)
+    assert found.keys() == {0, 1}
+    assert torch.allclose(found[1].matrix, inputs.T @ inputs, atol=1e-5)
+    assert torch.allclose(found[0].matrix, gradients.T @ gradients, atol=1e-7)

@@ -31,7 +31,8 @@ def facts(
             ``activation_variance``: of the input that each weight multiplies, over all these batches; positions that
             are padding count. ``influence``: of the blocks among the groups. ``loss_increase``: the mean loss without
             each unit of the groups, one after the other, less the mean loss. Without ``gradient`` exactly one Facts is
-            yielded. ``gram``: of the inputs of the matrices that read the units of groups.
+            yielded. ``gram``: of the inputs of the matrices that read the units of groups; ``gradient_gram``: of the
+            loss's gradient by their outputs.
         batches: At most this many batches are used.
         groups: Whose units ``influence``, ``loss_increase`` and ``gram`` are of.
 
@@ -43,6 +44,8 @@ def facts(
         found = _observed(model, task, needs, batches, groups)
         if "loss_increase" in needs:
             found = replace(found, loss_increase=_increases(model, task, batches, groups))
+        if needs & {"gram", "gradient_gram"}:
+            found = replace(found, gram=_grams(model, task, needs, batches, groups))
         if "gradient" not in needs:
             yield found
             return
@@ -140,6 +143,7 @@ def rows_of(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
         mine = slice(None) if member.unit is None else slice(member.unit, member.unit + 1)
         return None if fact is None else fact[mine, None].to(weight.device)
 
+    reads = _reads(group, member)
     return Rows(
         member.cut(weight.detach()),
         cut(found.gradient),
@@ -148,7 +152,8 @@ def rows_of(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
         column(found.influence),
         column(found.loss_increase),
         group.grid or None,
-        _gram(member, found) if _reads(group, member) else None,
+        _gram(member, found) if reads else None,
+        found.gram.get(f"{member.tensor}[{1 - member.dims[0]}]") if reads else None,
     )
 
 
@@ -226,12 +231,11 @@ def _check_loss(loss: Tensor, number: int) -> None:
 def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int, groups: Sequence[Group]) -> Facts:
     """What is seen in one pass forward; none where nothing of it is needed."""
     norm, variance, influence = (n in needs for n in ("activation_norm", "activation_variance", "influence"))
-    if not needs & {"activation_norm", "activation_variance", "influence", "gram"}:
+    if not (norm or variance or influence):
         return Facts()
     powers = (0, 1, 2) if variance else (2,)
-    readers = _readers(model, groups) if "gram" in needs else {}
     with ExitStack() as open_:
-        moments = Moments(model, *powers if norm or variance else (), products=readers.values())
+        moments = Moments(model, *powers if norm or variance else ())
         changes = open_.enter_context(Influence(model, groups if influence else ()))
         for number, batch in calibration(task, batches, "activations"):
             with torch.no_grad(), moments:
@@ -246,20 +250,26 @@ def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int
         activation_norm=each(moments.norm) if norm else {},
         activation_variance=each(moments.variance) if variance else {},
         influence=changes.found(),
-        gram=_grams(moments, readers),
     )
 
 
-def _readers(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn.Parameter]:
-    """The weights that read the units of groups."""
+def _grams(
+    model: nn.Module, task: Task, needs: frozenset[Need], batches: int, groups: Sequence[Group]
+) -> dict[str, Gram]:
+    """By ``name[axis]``, of the weights that read the units of groups."""
     named = dict(model.named_parameters(remove_duplicate=False))
-    reads = (member.tensor for group in groups for member in group.members if _reads(group, member))
-    return {name: named[name] for name in reads if name in named}
-
-
-def _grams(moments: Moments, readers: Mapping[str, nn.Parameter]) -> dict[str, Gram]:
-    found = {name: moments.gram(parameter) for name, parameter in readers.items()}
-    return {f"{name}[{it[0]}]": it[1] for name, it in found.items() if it is not None}
+    reads = {member.tensor for group in groups for member in group.members if _reads(group, member)}
+    readers = {name: parameter for name, parameter in named.items() if name in reads}
+    moments = Moments(model, products=readers.values())
+    for number, batch in calibration(task, batches, "second moments"):
+        with moments:
+            if "gradient_gram" in needs:
+                _gradients(model, task, batch, number)
+            else:
+                with torch.no_grad():
+                    _check_loss(task.loss(model, batch), number)
+    found = [(name, axis, it) for name, p in readers.items() for axis, it in moments.grams(p).items()]
+    return {f"{name}[{axis}]": gram for name, axis, gram in found}
 
 
 def _increases(model: nn.Module, task: Task, batches: int, groups: Sequence[Group]) -> dict[str, Tensor]:

@@ -66,16 +66,14 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         number = number.clamp_min(1)
         return (squares / number - (total / number).square()).clamp_min(0).float()
 
-    def gram(self, parameter: nn.Parameter) -> tuple[int, Gram] | None:
-        """The axis of a matrix that runs over its inputs, and their second moments.
+    def grams(self, parameter: nn.Parameter) -> dict[int, Gram]:
+        """By axis of a matrix: the second moments of what was summed over with it.
 
-        None where it multiplied nothing, or was also met otherwise than as the one matrix that all tokens meet.
+        A pass forward gives those of its inputs, by the axis that runs over them; a pass back those of the loss's
+        gradient, by the axis of its outputs. None where it was also met otherwise than as the one matrix of all tokens.
         """
-        found = self._products.get(parameter, {})
-        if len(found) != 1 or parameter in self._otherwise:
-            return None
-        ((axis, sums),) = found.items()
-        return axis, Gram(mirrored_(sums))
+        found = {} if parameter in self._otherwise else self._products.get(parameter, {})
+        return {axis: Gram(mirrored_(sums)) for axis, sums in found.items()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

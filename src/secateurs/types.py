@@ -289,6 +289,8 @@ class Rows:
         gram: ``(f, f)``, of the input features that are the units: ``f / n_units`` of each, one unit after the other,
             so that ``weight.reshape(f, -1)`` is what they are multiplied by. None unless needed, for members that make
             the unit, and for weights that are no matrix or are not multiplied as a whole.
+        gradient_gram: ``(o, o)``, of the gradients of the batches' mean losses by the outputs of that matrix. None
+            unless needed, and where there is no gram.
     """
 
     weight: Tensor
@@ -299,9 +301,19 @@ class Rows:
     loss_increase: Tensor | None = None
     grid: tuple[int, ...] | None = None
     gram: Gram | None = None
+    gradient_gram: Gram | None = None
 
 
-Need = Literal["weight", "gradient", "activation_norm", "activation_variance", "influence", "loss_increase", "gram"]
+Need = Literal[
+    "weight",
+    "gradient",
+    "activation_norm",
+    "activation_variance",
+    "influence",
+    "loss_increase",
+    "gram",
+    "gradient_gram",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +327,8 @@ class Facts:
         activation_variance: By parameter name: variance of each input feature, as above.
         influence: By group name: ``(n_units,)``, how much each block changes the stream.
         loss_increase: By group name: ``(n_units,)``, the mean loss without each unit, less the mean loss.
-        gram: By ``name[axis]`` of a matrix and the axis of its inputs: their second moments.
+        gram: By ``name[axis]`` of a matrix and the axis of its inputs: their second moments. By that of its outputs:
+            those of the loss's gradient, where needed.
     """
 
     gradient: Mapping[str, Tensor] = field(default_factory=dict)

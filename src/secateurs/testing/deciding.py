@@ -131,6 +131,8 @@ def _rows(needs: frozenset[Need], widths: Sequence[int]) -> list[Rows]:
             x = torch.randn(60, _UNITS * (3 if i else 1), generator=source)
             x = x + x.roll(1, dims=1)
             facts |= {"activation_norm": norm, "activation_variance": norm.square(), "gram": Gram(x.T @ x)}
+            errors = torch.randn(60, width // (3 if i else 1), generator=source)
+            facts["gradient_gram"] = Gram(errors.T @ errors)
         rows.append(Rows(weight, **{need: fact for need, fact in facts.items() if need in needs}))
     return rows
 
