@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from networks import trained_
 from secateurs import evidence, surgery
 from secateurs.allocations.uniform import Uniform
 from secateurs.criteria.magnitude import Magnitude
@@ -198,6 +199,48 @@ def test_a_dim_that_python_holds_stays_whole_and_is_named(caplog: pytest.LogCapt
     model, inputs = Stubborn().eval(), (torch.randn(3, 4),)
     groups = find_groups(model, (Neuron(),), trace(model, inputs), inputs)
     assert [group.name for group in groups] == ["b.neurons"]
+    assert "a.neurons stays: Python holds its size out of reach" in caplog.text
+
+
+class Watched(nn.Module):
+    """Counts its passes; the size of its first hidden layer is written in the code, as it were."""
+
+    passes = 0
+
+    def __init__(self, size: int, written: str) -> None:
+        super().__init__()
+        self.written = written
+        self.a, self.b, self.c = nn.Linear(64, size), nn.Linear(size, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        Watched.passes += 1
+        hidden = torch.relu(self.a(x.flatten(1)))
+        out: Tensor = self.c(torch.relu(self.b(hidden.view(-1, int(self.written or hidden.shape[1])))))
+        return out
+
+
+def test_what_is_cheap_to_decide_again_is_proven_once() -> None:
+    """One pass for the trace, and two for the proof. Where data are looked at, trials come before it."""
+    task = example_task()
+    Watched.passes = 0
+    pruned = prune(trained_(Watched(6, "")), task, Recipe((Neuron(),), Magnitude(), Uniform()), 0.5)
+    assert Watched.passes == 3
+    assert pruned.model.a.out_features == pruned.model.b.out_features == 3
+    Watched.passes = 0
+    next(rounds(trained_(Watched(6, "")), task, Recipe((Neuron(),), Wanda(), Uniform()), 0.5))
+    assert Watched.passes >= 3 + 2 + 1
+
+
+@pytest.mark.parametrize(("size", "sparsity"), [(6, 0.5), (2, 0.6)])
+def test_where_the_proof_of_the_result_fails_it_is_decided_again(
+    size: int, sparsity: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where too little would be left of what cannot be taken away in any case."""
+    model, made = trained_(Watched(size, str(size))), Recipe((Neuron(),), Magnitude(), Uniform())
+    pruned = prune(model, example_task(), made, sparsity)
+    assert [group.name for group in pruned.groups] == list(pruned.plan.keep) == ["b.neurons"]
+    assert pruned.model.a.out_features == size and pruned.model.b.out_features < 6
+    assert same_outputs(pruned.model, pruned.masked)
     assert "a.neurons stays: Python holds its size out of reach" in caplog.text
 
 

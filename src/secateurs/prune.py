@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -25,7 +26,7 @@ from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs, placed
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
-from secateurs.proof import Positions
+from secateurs.proof import Positions, UnprovenError
 from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import without_dropped
@@ -85,6 +86,10 @@ def rounds(
 ) -> Iterator[Pruned]:
     """Prune round by round; whoever has a training loop of their own iterates this and trains ``model`` in between.
 
+    What Python does not let shrink is found on trial, before anything is decided. But where all is decided at once and
+    from the weights alone, that is cheap to do again: then the proof of the result comes first, and trials follow where
+    it fails.
+
     Args:
         model: The dense network; left alone.
         task: Calibration data and loss; healing data where the recipe heals.
@@ -100,17 +105,45 @@ def rounds(
     if not has_values(model):
         raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)
-    groups = start.groups if start else find_groups(model, recipe.structure, network, task.example_inputs)
-    added = _biased(model, groups, recipe, start)
-    network, current = known(network, added), copied(start.masked if start else model)
+    every = () if start else _claimed(recipe.structure, network)
+    if every and _is_cheap(recipe, every, sparsity, network):
+        try:
+            yield from _rounds(model, task, recipe, sparsity, unpruned(model, every), network)
+            return
+        except UnprovenError as error:
+            logger.info("not all of it can be taken away (%s); finding out what can", error)
+    if start is None:
+        start = unpruned(model, find_groups(model, recipe.structure, network, task.example_inputs))
+    yield from _rounds(model, task, recipe, sparsity, start, network)
+
+
+def _is_cheap(recipe: Recipe, groups: Sequence[Group], sparsity: float, network: Graph) -> bool:
+    """Whether all that is asked is decided at once, from the weights alone, and within reach of these groups."""
+    if recipe.sequential or recipe.needs - {"weight"} or len(recipe.schedule(sparsity)) > 1:
+        return False
+    with suppress(SecateursError):
+        check_reach(recipe, groups, sparsity, network.price(groups, recipe.allocation.currency))
+        return True
+    return False
+
+
+def unpruned(model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
+    """The network as given, with nothing removed: what pruning starts from."""
+    return Pruned(model, Plan({}), (), model, groups, 0.0)
+
+
+def _rounds(
+    model: nn.Module, task: Task, recipe: Recipe, sparsity: float, start: Pruned, network: Graph
+) -> Iterator[Pruned]:
+    groups, plan, small = start.groups, start.plan, start.model
+    added = _biased(model, recipe, start)
+    network, current = known(network, added), copied(start.masked)
     bias_(current, added)
-    plan = start.plan if start else Plan({})
-    if start:  # whoever trained the smaller network since then wants that kept
-        surgery.scatter_(current, start.model, groups, plan)
+    if small is not start.masked:  # whoever trained the smaller network since then wants that kept
+        surgery.scatter_(current, small, groups, plan)
     price = network.price(groups, recipe.allocation.currency)
     check_reach(recipe, groups, sparsity, price)
-    steps = recipe.schedule(sparsity, start.sparsity if start else 0.0)
-    small = start.model if start else model
+    steps = recipe.schedule(sparsity, start.sparsity)
     for number, step in enumerate(steps, start=1):
         logger.info("round %d of %d: sparsity %.3f", number, len(steps), step)
         apart = differs(network, groups, plan)
@@ -131,9 +164,10 @@ def rounds(
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
-        small = shrunk.model
-        yield Pruned(shrunk.model, plan, (*added, *shrunk.repairs), copied(current), groups, step)
-        surgery.scatter_(current, shrunk.model, groups, plan)  # the user may have trained it meanwhile
+        small, is_last = shrunk.model, number == len(steps)
+        yield Pruned(small, plan, (*added, *shrunk.repairs), current if is_last else copied(current), groups, step)
+        if not is_last:
+            surgery.scatter_(current, small, groups, plan)  # the user may have trained it meanwhile
 
 
 def check_reach(recipe: Recipe, groups: Sequence[Group], sparsity: float, price: Price) -> None:
@@ -171,11 +205,8 @@ def find_groups(
     Raises:
         SecateursError: Nothing is left to prune, or two structures claim the same units.
     """
-    _check_keep(structures, network)
-    found = [group for structure in structures for group in structure(network)]
-    if len({group.name for group in found}) < len(found):
-        raise SecateursError("two structures of the recipe claim the same units; name one of them only")
-    groups, reasons = tuple(found), dict[str, str]()
+    found = groups = _claimed(structures, network)
+    reasons = dict[str, str]()
     if has_values(model):
         groups, reasons = trials.provable(model, found, network, example_inputs)
         alike = {it.name: it for it in paired([group for group in found if group.name in reasons], network)}
@@ -188,13 +219,27 @@ def find_groups(
         logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
     for name, reason in reasons.items():
         logger.warning("%s stays: %s", name, reason)
+    _check_some(groups, structures)
+    return groups
+
+
+def _claimed(structures: Sequence[Structure], network: Graph) -> tuple[Group, ...]:
+    """The groups of all structures, whether they can really be taken away or not."""
+    _check_keep(structures, network)
+    found = tuple(group for structure in structures for group in structure(network))
+    if len({group.name for group in found}) < len(found):
+        raise SecateursError("two structures of the recipe claim the same units; name one of them only")
+    _check_some(found, structures)
+    return found
+
+
+def _check_some(groups: Sequence[Group], structures: Sequence[Structure]) -> None:
     if not groups:
         names = ", ".join(type(structure).__name__.lower() for structure in structures)
         raise SecateursError(
             f"nothing to prune: the network has no free dims for {names}; `secateurs inspect` shows its dims, and "
             "what is frozen and why"
         )
-    return groups
 
 
 def _check_keep(structures: Sequence[Structure], network: Graph) -> None:
@@ -209,11 +254,11 @@ def _check_keep(structures: Sequence[Structure], network: Graph) -> None:
                 raise SecateursError(f"{kind}: keep {pattern!r} matches nothing of the network; {mend}")
 
 
-def _biased(model: nn.Module, groups: Sequence[Group], recipe: Recipe, start: Pruned | None) -> tuple[Biased, ...]:
+def _biased(model: nn.Module, recipe: Recipe, start: Pruned) -> tuple[Biased, ...]:
     """The layers that have a bias from here on; a recovery that wants them to says so by an attribute ``adds_bias``."""
-    if start:
+    if start.plan.keep:
         return tuple(repair for repair in start.repairs if isinstance(repair, Biased))
-    return lacking(model, groups) if getattr(recipe.recovery, "adds_bias", False) else ()
+    return lacking(model, start.groups) if getattr(recipe.recovery, "adds_bias", False) else ()
 
 
 def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: Positions) -> Facts:

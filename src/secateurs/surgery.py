@@ -52,9 +52,8 @@ def masks(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Te
 
 
 def _both(one: Tensor, other: Tensor) -> Tensor:
-    return (one.view(torch.uint8) & other.view(torch.uint8)).view(
-        torch.bool
-    )  # bits of bytes are some fifty times faster
+    # some fifty times faster on bytes than on truth values
+    return (one.view(torch.uint8) & other.view(torch.uint8)).view(torch.bool)
 
 
 def mask_(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from secateurs.graph import trace
-from secateurs.prune import Pruned, find_groups, prune
+from secateurs.prune import Pruned, find_groups, prune, unpruned
 from secateurs.recipe import Recipe
 from secateurs.search import states
 from secateurs.types import SecateursError, Task
@@ -53,7 +53,7 @@ def test_from_the_dense_network_is_from_nothing(net: nn.Module, task: Task, reci
     network = trace(net, task.example_inputs)
     groups = find_groups(net, recipe.structure, network, task.example_inputs)
     made = []
-    for start in (None, states.dense(net, groups)):
+    for start in (None, unpruned(net, groups)):
         torch.manual_seed(3)
         made.append(prune(net, task, recipe, 0.3, start=start, network=network))
     assert same(made[0].model, made[1].model)

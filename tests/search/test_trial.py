@@ -10,9 +10,9 @@ from torch import nn
 
 from secateurs.graph import trace
 from secateurs.measures.instruments.meters import Meter, open_meter
-from secateurs.prune import find_groups
+from secateurs.prune import find_groups, unpruned
 from secateurs.recipe import Recipe
-from secateurs.search import Budget, Configuration, states
+from secateurs.search import Budget, Configuration
 from secateurs.search.bound import Bound
 from secateurs.search.costs import Costs
 from secateurs.search.trial import Trial
@@ -28,7 +28,7 @@ def trial(net: nn.Module, task: Task, recipe: Recipe, budget: Budget) -> Trial:
 
 def evaluate(trial: Trial, asked: Configuration) -> Configuration:
     groups = find_groups(trial.model, trial.recipe.structure, trial.network, trial.task.example_inputs)
-    return trial(asked, states.dense(trial.model, groups))[0]
+    return trial(asked, unpruned(trial.model, groups))[0]
 
 
 def test_a_configuration_is_filled_in(trial: Trial) -> None:

@@ -30,7 +30,7 @@ from torch import nn
 from secateurs.graph import Graph
 from secateurs.measures.instruments.forward import device_of
 from secateurs.measures.instruments.meters import open_meter
-from secateurs.prune import Pruned, check_reach, find_groups, traced
+from secateurs.prune import Pruned, check_reach, find_groups, traced, unpruned
 from secateurs.recipe import Recipe
 from secateurs.search import states
 from secateurs.search.bound import Bound, check_confidence, check_epsilon
@@ -102,7 +102,7 @@ class Algorithm1:
         p = sparsity_of(recipe, p)
         inputs = inputs_of(self, model, task, recipe, p)
         network = traced(model, task.example_inputs, recipe)
-        w = states.dense(model, find_groups(model, recipe.structure, network, task.example_inputs))
+        w = unpruned(model, find_groups(model, recipe.structure, network, task.example_inputs))
         if p:
             _check_reach(recipe, w, network, p)
         with Journal(Path(directory), inputs) as journal:

@@ -27,12 +27,7 @@ from secateurs.prune import Pruned
 from secateurs.repair import apply_repairs_, bias_, copied, prepare_
 from secateurs.search.journal import unwritten
 from secateurs.surgery import scatter_
-from secateurs.types import Group, Plan, SecateursError
-
-
-def dense(model: nn.Module, groups: tuple[Group, ...]) -> Pruned:
-    """The network as given, with nothing removed: what pruning starts from."""
-    return Pruned(model, Plan({}), (), model, groups, 0.0)
+from secateurs.types import Group, SecateursError
 
 
 def keep(path: Path, pruned: Pruned) -> None:
