@@ -210,6 +210,24 @@ def test_values_that_are_not_finite_are_told_by_name(
     assert sorted(it.name for it in tmp_path.iterdir()) == left, "what was begun in vain goes, finished blocks stay"
 
 
+@pytest.mark.parametrize("recipe", [wanda(), wanda(structure=(Weight(),), solver=Sparsegpt(), compensate=True)])
+def test_a_mixture_of_experts(recipe: Recipe, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    torch.manual_seed(0)
+    experts = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4}
+    dense = transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, **experts)).eval()
+    dense.save_pretrained(tmp_path / "dense")
+    task = Task("any", batches()[0], {"train": batches()}, loss, None, None)  # type: ignore[arg-type]
+    wanted = prune(dense, task, recipe, 0.5).model
+    done = prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out", tmp_path)
+    model = transformers.MixtralForCausalLM.from_pretrained(tmp_path / "out")
+    for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    up = model.get_parameter("model.layers.1.mlp.experts.gate_up_proj")
+    assert [int((matrix == 0).sum()) for matrix in up] == [up[0].numel() // 2] * 4
+    assert done.zeros["model.layers.1.mlp.experts.gate_up_proj"] == up.numel() // 2
+
+
 def test_a_network_of_one_block(tmp_path: Path) -> None:
     recipe = wanda(solver=Sparsegpt(), compensate=True)
     task = Task("any", batches()[0], {"train": batches()}, loss, None, None)  # type: ignore[arg-type]

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secateurs.sequential import Multiplied, holders, plain, settle_
+from secateurs.multiplied import Multiplied
+from secateurs.sequential import holders, plain, settle_
 from secateurs.types import SecateursError
 
 
@@ -28,27 +29,6 @@ class TwoFromOne(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.one(x) * self.other(x))
-
-
-def test_moments_by_hand() -> None:
-    x = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    for gram in (False, True):
-        seen = Multiplied(gram)
-        seen.add(x)
-        seen.add(x[:, :1])
-        assert seen.tokens == 3
-        torch.testing.assert_close(seen.norm, torch.tensor([11.0, 24.0]).sqrt())
-    torch.testing.assert_close(seen.gram.matrix, torch.tensor([[11.0, 16.0], [16.0, 24.0]]))
-    torch.testing.assert_close(seen.norm, torch.tensor([11.0, 24.0]).sqrt())
-    assert seen.gram is seen.gram
-
-
-def test_gram_matrix_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateurs.moments.TILE", 4)
-    x = torch.randn(7, 10)
-    seen = Multiplied(True)
-    seen.add(x)
-    torch.testing.assert_close(seen.gram.matrix, x.T @ x)
 
 
 def test_each_weight_meets_what_the_settled_ones_before_it_give() -> None:
@@ -134,3 +114,20 @@ def test_weights_that_meet_their_modules_input_alone_are_plain() -> None:
 def test_weights_that_meet_something_else_are_refused_by_name(network: nn.Module) -> None:
     with pytest.raises(SecateursError, match="does not multiply what enters its module"):
         plain(held(network), partial(network, torch.randn(3, 2)))
+
+
+class Stack(nn.Module):
+    def __init__(self, at_once: bool) -> None:
+        super().__init__()
+        self.w, self.at_once = nn.Parameter(torch.ones(3, 4, 2)), at_once
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.w.mT if self.at_once else torch.stack([x[i] @ self.w[i].T for i in range(3)])
+
+
+def test_stacks_are_plain_where_one_product_takes_all_of_them() -> None:
+    network, x = Stack(True), torch.randn(3, 5, 2)
+    assert plain({"w": (network, network.w)}, partial(network, x)) == {"w": network}
+    network = Stack(False)
+    with pytest.raises(SecateursError, match="w does not multiply"):
+        plain({"w": (network, network.w)}, partial(network, x))

@@ -9,17 +9,18 @@ from torch import nn
 
 from secateurs.allocations.uniform import Uniform
 from secateurs.criteria.magnitude import Magnitude
+from secateurs.criteria.ria import Ria
 from secateurs.criteria.wanda import Wanda
 from secateurs.graph import trace
+from secateurs.multiplied import Multiplied
 from secateurs.recipe import Recipe
-from secateurs.sequential import Multiplied
 from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.solvers.sparsegpt import Sparsegpt
 from secateurs.structures.channel import Channel
 from secateurs.structures.n_m import NM
 from secateurs.structures.weight import Weight
 from secateurs.testing import example_model, example_task
-from secateurs.types import Plan, Price, SecateursError
+from secateurs.types import Plan, Price, SecateursError, Task
 
 
 def settling(network: nn.Module, inputs: tuple[Any, ...], recipe: Recipe, plan: Plan | None = None) -> Settling:
@@ -177,3 +178,78 @@ def test_what_compensates_stays_nearer_to_the_dense_network() -> None:
         with torch.no_grad():
             gaps[compensate] = float((network[:-1](images) - dense[:-1](images)).square().mean())  # type: ignore[operator,index]
     assert gaps[True] < 0.8 * gaps[False]
+
+
+class Experts(nn.Module):
+    """Three experts in each of two tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.up, self.down = nn.Parameter(torch.randn(3, 8, 4)), nn.Parameter(torch.randn(3, 4, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ends = torch.tensor([len(x) // 2, len(x) // 2, len(x)], dtype=torch.int32)
+        inner = nn.functional.grouped_mm(x, self.up.mT, offs=ends).relu()
+        return nn.functional.grouped_mm(inner, self.down.mT, offs=ends)
+
+
+class OneByOne(nn.Module):
+    """The same, each matrix a layer of its own; the expert that meets nothing is left out."""
+
+    def __init__(self, experts: Experts) -> None:
+        super().__init__()
+        self.up, self.down = (nn.ModuleList(nn.Linear(*shape, bias=False) for _ in "ab") for shape in ((4, 8), (8, 4)))
+        for mine, theirs in ((self.up, experts.up), (self.down, experts.down)):
+            for one, matrix in zip(mine, (theirs[0], theirs[2]), strict=True):
+                one.weight.data = matrix.detach().clone()  # type: ignore[assignment]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.split([len(x) // 2, len(x) - len(x) // 2])
+        each = zip(rows, self.up, self.down, strict=True)
+        return torch.cat([down(up(some).relu()) for some, up, down in each])
+
+
+def rows_task(batches: list[torch.Tensor]) -> Any:
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return model(batch).square().mean()  # type: ignore[no-any-return]
+
+    return Task("rows", (batches[0],), {"train": batches}, loss, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("solver", [None, Sparsegpt()])
+@pytest.mark.parametrize("structure", [NM(), Weight(per="row"), Weight()])
+def test_experts_in_one_tensor_become_what_they_would_one_by_one(
+    structure: Any, solver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    stacked = nn.Sequential(nn.Identity(), Experts(), nn.Linear(4, 1))
+    apart = nn.Sequential(nn.Identity(), OneByOne(stacked[1]), stacked[2])  # type: ignore[arg-type]
+    batches = [torch.randn(40, 4), torch.randn(30, 4)]
+    recipe = Recipe((structure,), Ria() if solver is None else Wanda(), Uniform(), sequential=True, solver=solver)
+    for network in (stacked, apart):
+        settle_network_(settling(network, (batches[0],), recipe), rows_task(batches))
+    for mine, theirs in (("1.up", "1.up.{}.weight"), ("1.down", "1.down.{}.weight")):
+        for at, expert in enumerate((0, 2)):
+            wanted = apart.get_parameter(theirs.format(at))
+            torch.testing.assert_close(stacked.get_parameter(mine)[expert], wanted)
+    unseen = stacked.get_parameter("1.up")[1]
+    assert int((unseen == 0).sum()) == 16, "what met no token is settled by size"
+    assert "2 experts met no token (1.up[1], 1.down[1])" in caplog.text
+
+
+def test_experts_beside_the_dense_network() -> None:
+    torch.manual_seed(0)
+    batches, gaps = [torch.randn(60, 4) for _ in range(2)], []
+    for compensate in (False, True):
+        network = nn.Sequential(nn.Linear(4, 4), Experts(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+        dense = copy.deepcopy(network)
+        structure = (NM(keep=("4.*",)),)
+        recipe = Recipe(structure, Wanda(), Uniform(), sequential=True, solver=Sparsegpt(), compensate=compensate)
+        settle_network_(settling(network, (batches[0],), recipe), rows_task(batches))
+        assert isinstance(network[1], Experts) and type(network[1].up) is nn.Parameter
+        with torch.no_grad():
+            gaps.append(float((network[:3](batches[0]) - dense[:3](batches[0])).square().mean()))
+    assert gaps[1] < gaps[0]

@@ -21,7 +21,7 @@ from secateurs.stream import Stream
 from secateurs.structures.weight import Weight
 from secateurs.types import Inputs, Plan, Price, Task
 
-ONE_BY_ONE = ("llama", "gpt2", "gemma", "t5", "bart")
+ONE_BY_ONE = ("llama", "gpt2", "gemma", "t5", "bart", "mixtral")
 
 
 def settled(name: str, recipe: Recipe) -> tuple[nn.Module, list[Inputs], Settling]:

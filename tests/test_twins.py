@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs import twins as module
-from secateurs.sequential import Multiplied, settle_
+from secateurs.multiplied import Multiplied
+from secateurs.sequential import settle_
 from secateurs.shelf import Shelf
 from secateurs.twins import Drift, Twins, streams
 from secateurs.types import Gram

@@ -70,12 +70,13 @@ def scores(model: nn.Module, groups: Sequence[Group], criterion: Criterion, task
         SecateursError: As ``facts``; a weight is not finite; a group has no member to look at; the criterion gives
             scores of the wrong shape, or some that are not a number.
     """
-    return scored(model, groups, criterion, facts(model, task, criterion.needs, batches, groups))
+    return scored(named_tensors(model), groups, criterion, facts(model, task, criterion.needs, batches, groups))
 
 
-def scored(model: nn.Module, groups: Sequence[Group], criterion: Criterion, found: Iterable[Facts]) -> Scores:
-    """``scores``, of facts that are at hand."""
-    tensors = named_tensors(model)
+def scored(
+    tensors: Mapping[str, Tensor], groups: Sequence[Group], criterion: Criterion, found: Iterable[Facts]
+) -> Scores:
+    """``scores``, of tensors and facts that are at hand."""
     _check_finite(groups, tensors)
     totals: dict[str, Tensor] = {}
     n = 0

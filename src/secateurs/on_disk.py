@@ -21,9 +21,9 @@ from secateurs.checkpoint.ahead import Ahead
 from secateurs.evidence import check_finite
 from secateurs.graph import trace
 from secateurs.measures.instruments.forward import prepared
+from secateurs.multiplied import Multiplied, Stacked
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
-from secateurs.sequential import Multiplied
 from secateurs.settling import Later, Settling, single_weights
 from secateurs.shelf import Shelf, waiting_room
 from secateurs.stream import Stream
@@ -79,7 +79,9 @@ class _Job:
     def rest(self) -> tuple[str, ...]:
         return outside(self.network, self.chains)
 
-    def run(self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied | None], object], gram: bool) -> None:
+    def run(
+        self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied | Stacked | None], object], gram: bool
+    ) -> None:
         """One pass over the dense network."""
         self._pass(self._dense, weights, settle, gram)
 

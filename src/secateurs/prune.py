@@ -287,5 +287,5 @@ def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: Positions) ->
 
 def _scores(model: nn.Module, groups: Sequence[Group], recipe: Recipe, facts: Iterable[Facts], plan: Plan) -> Scores:
     """Every group's; what was dropped before ranks below everything."""
-    scores = evidence.scored(model, groups, recipe.criterion, facts)
+    scores = evidence.scored(evidence.named_tensors(model), groups, recipe.criterion, facts)
     return {name: without_dropped(score, plan.keep.get(name)) for name, score in scores.items()}

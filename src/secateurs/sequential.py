@@ -8,9 +8,9 @@ settle a whole block on what its dense weights give, and run it twice.)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,58 +18,16 @@ from greenlet import greenlet
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateurs.moments import add_products_, mirrored_
+from secateurs.multiplied import Multiplied, Stacked
 from secateurs.shelf import Fetch, Shelf, held, tidy
+from secateurs.stacks import Watch, watched
 from secateurs.twins import Drift, Twins
-from secateurs.types import Gram, SecateursError
+from secateurs.types import SecateursError
 
 aten = torch.ops.aten
 
-Settle = Callable[[str, "Multiplied"], object]
+Settle = Callable[[str, Multiplied | Stacked], object]
 """Decide on the weight of this name, and change it, by what it multiplies."""
-
-
-class Multiplied:
-    """What a weight multiplies, summed over all tokens; one object for weights that multiply the same.
-
-    Args:
-        gram: Whether products of features are wanted, or their squares alone.
-    """
-
-    def __init__(self, gram: bool) -> None:
-        self.tokens = 0
-        self._products = gram
-        self._sums: Tensor | None = None
-        self.drift: Drift | None = None
-
-    def add(self, x: Tensor) -> None:
-        """Add tokens: ``(..., i)``."""
-        x = x.detach().reshape(-1, x.shape[-1]).float()
-        self.tokens += len(x)
-        if self._sums is None:
-            self._sums = x.new_zeros([x.shape[1]] * (2 if self._products else 1))
-        if not self._products:
-            self._sums += torch.linalg.vector_norm(x, dim=0).square()
-            return
-        add_products_(self._sums, x)
-
-    @cached_property
-    def gram(self) -> Gram:
-        """``(i, i)``: the sum of ``x x^T``. What was added takes its place in memory."""
-        assert self._sums is not None and self._products
-        return Gram(mirrored_(self._sums))
-
-    def aim(self, name: str, weight: Tensor) -> Tensor:
-        """What a weight should come to: ``(o, i)``, itself where there was no twin to compare with."""
-        if self.drift is None or self.drift.tokens < self.tokens:
-            return weight
-        return self.drift.made_up_for(name, weight, self.gram)
-
-    @property
-    def norm(self) -> Tensor:
-        """``(i,)`` float32: the L2 norm of every feature."""
-        assert self._sums is not None
-        return (self._sums.diagonal() if self._products else self._sums).sqrt()
 
 
 def settle_(
@@ -84,7 +42,8 @@ def settle_(
     """Run all forwards, side by side, and settle every weight on the way.
 
     Args:
-        weights: Name of a weight -> the module that multiplies its first input by it, as ``plain`` finds them.
+        weights: Name of a weight -> the module that multiplies its first input by it, or holds a stack of matrices, as
+            ``plain`` finds them.
         forwards: Each runs the network on one batch, without gradients. They go the same way, but for modules that some
             of them skip; what meets a weight after it is settled is not counted. Or these with a twin of each.
         settle: Called once for every weight that is met.
@@ -93,21 +52,26 @@ def settle_(
         to_the_end: Whether forwards go on when the last weight is settled.
     """
     twins = forwards if isinstance(forwards, Twins) else None
-    walk = _Walk({module: name for name, module in weights.items()}, settle, gram, shelf)
-    beside = nullcontext() if twins is None else twins.met(weights.values())
-    with torch.no_grad(), _before(weights.values(), walk.meet), beside:
+    alone = single(weights)
+    stacks = {name: module for name, module in weights.items() if name not in alone}
+    names = {module: name for name, module in alone.items()}
+    walk = _Walk(list(weights), names, settle, gram, shelf)
+    beside = nullcontext() if twins is None else twins.met(names)
+    with torch.no_grad(), _before(names, walk.meet), watched(stacks, walk.meet_stack) as walk.stacks, beside:
         walk.run(forwards.ours if isinstance(forwards, Twins) else forwards, to_the_end, twins)
 
 
 def plain(weights: Mapping[str, tuple[nn.Module, nn.Parameter]], forward: Callable[[], object]) -> dict[str, nn.Module]:
     """The modules that multiply their first input, along its last axis, by nothing but these weights.
 
+    Or hold a stack of matrices, all of which are multiplied at once, each by tokens of its own.
+
     Args:
         weights: Name -> the module that holds it, and the parameter.
         forward: Runs the network on one batch; found out by looking on.
 
     Raises:
-        SecateursError: A weight is met in another way: a convolution, experts in one tensor, a weight used twice.
+        SecateursError: A weight is met in another way: a convolution, experts one after the other, a weight used twice.
     """
     inputs: dict[nn.Module, Tensor] = {}
 
@@ -115,16 +79,30 @@ def plain(weights: Mapping[str, tuple[nn.Module, nn.Parameter]], forward: Callab
         if given and isinstance(given[0], Tensor):
             inputs.setdefault(module, given[0])
 
-    seen = _Operands(parameter for _, parameter in weights.values())
-    with torch.no_grad(), _before({module for module, _ in weights.values()}, meet), seen:
+    seen, stacked = _Operands(parameter for _, parameter in weights.values()), Counter[str]()
+    stacks = {name: module for name, (module, parameter) in weights.items() if parameter.dim() == 3}
+    watch = watched(stacks, lambda name, x, ends: stacked.update([name]))
+    with torch.no_grad(), _before({module for module, _ in weights.values()}, meet), seen, watch:
         forward()
     for name, (module, parameter) in weights.items():
-        if module not in inputs or not _is(inputs[module], seen.others[parameter.data_ptr()]):
+        others = seen.others[parameter.data_ptr()]
+        once = len(others) == stacked[name] == 1
+        if not once and (module not in inputs or not _is(inputs[module], others)):
             raise SecateursError(
                 f"{name} does not multiply what enters its module, and that alone, so it cannot be settled in one "
                 "pass; keep it out of the structure, or leave out `sequential`"
             )
     return {name: module for name, (module, _) in weights.items()}
+
+
+def single(weights: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Those of these weights that are no stacks of matrices."""
+
+    def is_stack(name: str, module: nn.Module) -> bool:
+        held = module._parameters.get(name.rpartition(".")[2])
+        return held is not None and held.dim() == 3
+
+    return {name: module for name, module in weights.items() if not is_stack(name, module)}
 
 
 def _is(x: Tensor, operands: Sequence[Tensor]) -> bool:
@@ -157,11 +135,16 @@ class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 class _Walk:
     """Coroutines that wait for each other before every weight that is to be settled."""
 
-    def __init__(self, names: Mapping[nn.Module, str], settle: Settle, gram: bool, shelf: Shelf | None) -> None:
-        self.open = dict(names)
-        self.order = {module: at for at, module in enumerate(names)}
+    stacks: Watch
+
+    def __init__(
+        self, names: Sequence[str], single: Mapping[nn.Module, str], settle: Settle, gram: bool, shelf: Shelf | None
+    ) -> None:
+        self.open = set(names)
+        self.order = {name: at for at, name in enumerate(names)}
+        self.single, self.module = single, {name: module for module, name in single.items()}
         self.settle, self.gram, self.shelf = settle, gram, shelf
-        self.multiplied: dict[nn.Module, Multiplied] = {}
+        self.multiplied: dict[str, Multiplied | Stacked] = {}
         self.last: dict[greenlet, tuple[Tensor, Multiplied | None]] = {}
         self.main = greenlet.getcurrent()
         self.twins: Twins | None = None
@@ -169,7 +152,7 @@ class _Walk:
         self.away: dict[greenlet, Fetch] = {}
 
     def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool, twins: Twins | None) -> None:
-        self.twins, waiting = twins, dict[greenlet, nn.Module]()
+        self.twins, waiting = twins, dict[greenlet, str]()
         others = set() if twins is None else twins.all
         try:
             for position, forward in enumerate(forwards):
@@ -179,11 +162,11 @@ class _Walk:
                 if twin is not None:
                     self._on(twin, waiting)
             while ahead := [at for it, at in waiting.items() if it not in others]:
-                module = min(ahead, key=self.order.__getitem__)
-                arrived = [it for it, at in waiting.items() if at is module]
+                name = min(ahead, key=self.order.__getitem__)
+                arrived = [it for it, at in waiting.items() if at == name]
                 if self.shelf is not None:
                     tidy()
-                self._settle(module, self.multiplied.pop(module))
+                self._settle(name, self.multiplied.pop(name))
                 if not self.open and not to_the_end:
                     return
                 for it in arrived:
@@ -195,51 +178,82 @@ class _Walk:
             for it in waiting:
                 it.throw()  # leaves what it is in the midst of
 
-    def _on(self, it: greenlet, waiting: dict[greenlet, nn.Module]) -> None:
+    def _on(self, it: greenlet, waiting: dict[greenlet, str]) -> None:
         waiting.pop(it, None)
         if it in self.away:
             self.away.pop(it)()
-        module = it.switch()
+        name = it.switch()
         if it.dead:
             self.last.pop(it, None)
             return
-        waiting[it] = module
-        if self.twins is not None and waiting.get(self.twins.of[it]) is module:
-            self._compare(waiting[it], self.twins, it)
+        waiting[it] = name
+        if self.twins is not None and waiting.get(self.twins.of[it]) == name:
+            self._compare(name, self.twins, it)
 
-    def _compare(self, module: nn.Module, twins: Twins, it: greenlet) -> None:
+    def _compare(self, name: str, twins: Twins, it: greenlet) -> None:
         """A batch and its twin have both come to a weight."""
         ours, theirs = sorted((it, twins.of[it]), key=twins.all.__contains__)
-        (x, multiplied), (dense, _) = self.last[ours], self.last[theirs]
-        assert multiplied is not None
-        multiplied.drift = multiplied.drift or Drift()
-        twins.compare(self.open[module], multiplied.drift, ours, x, dense)
+        if name in self.module:  # to the experts of a stack they may send other tokens
+            (x, multiplied), (dense, _) = self.last[ours], self.last[theirs]
+            assert multiplied is not None
+            multiplied.drift = multiplied.drift or Drift()
+            twins.compare(name, multiplied.drift, ours, x, dense)
         if self.shelf is not None:  # together, as they may hold the same; the first to go on brings back all
             self.away[ours] = self.away[theirs] = self.shelf.away(self.held.pop(ours) + self.held.pop(theirs))
 
-    def _settle(self, module: nn.Module, multiplied: Multiplied) -> None:
+    def _settle(self, name: str, multiplied: Multiplied | Stacked) -> None:
+        self.open.discard(name)
+        if name in self.module:
+            if self.twins is not None:
+                self.twins.keep(self.module[name])
+            self.settle(name, multiplied)
+            return
         if self.twins is not None:
-            self.twins.keep(module)
-        self.settle(self.open.pop(module), multiplied)
+            self.twins.stacks[name] = self.stacks.own[name].detach().clone()
+        self.stacks.look_away(name)
+        self.settle(name, multiplied)
+        if self.twins is not None:
+            self.stacks.look(name)
 
     def meet(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         """Before a module runs: wait, if its weight is not settled yet."""
-        if module not in self.open:
+        name = self.single[module]
+        if name not in self.open:
             return
         here, x = greenlet.getcurrent(), given[0]
         before, multiplied = self.last.get(here, (None, None))
         if before is x and multiplied is not None:  # all have met this input: it is known already
-            self._settle(module, multiplied)
+            self._settle(name, multiplied)
             return
-        if self.twins is None or here not in self.twins.all:
-            multiplied = self.multiplied.setdefault(module, Multiplied(self.gram))
+        if not self._theirs(here):
+            found = self.multiplied.setdefault(name, Multiplied(self.gram))
+            assert isinstance(found, Multiplied)
+            multiplied = found
             multiplied.add(x)
         self.last[here] = (x, multiplied)
+        self._wait(here, name)
+
+    def meet_stack(self, name: str, x: Tensor, ends: Tensor | None) -> Tensor | None:
+        """Before a stack is multiplied: wait, if it is not settled yet; twins are given the dense one."""
+        here = greenlet.getcurrent()
+        if name in self.open:
+            if not self._theirs(here):
+                found = self.multiplied.setdefault(name, Stacked(self.gram, len(self.stacks.own[name])))
+                assert isinstance(found, Stacked)
+                found.add(x, ends)
+            self.last.pop(here, None)
+            self._wait(here, name)
+        return self.twins.stacks.get(name) if self.twins is not None and self._theirs(here) else None
+
+    def _theirs(self, it: greenlet) -> bool:
+        return self.twins is not None and it in self.twins.all
+
+    def _wait(self, here: greenlet, name: str) -> None:
         if self.shelf is not None:
             self.held[here] = list(held())
             if self.twins is None:
                 self.away[here] = self.shelf.away(self.held.pop(here))
-        self.main.switch(module)
+        self.main.switch(name)
 
 
 @contextmanager

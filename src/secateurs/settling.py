@@ -7,16 +7,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
+import torch
 from torch import Tensor, nn
 
 from secateurs import evidence, surgery
+from secateurs.multiplied import Multiplied, Stacked
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
-from secateurs.sequential import Multiplied, holders, plain, settle_
+from secateurs.sequential import holders, plain, settle_, single
 from secateurs.twins import Twins, streams
-from secateurs.types import Batch, Counts, Facts, Group, Plan, Scores, SecateursError, Task, Weight
+from secateurs.types import Batch, Counts, Facts, Group, Member, Plan, Scores, SecateursError, Task, Weight, few
 
 logger = logging.getLogger("secateurs.settling")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A matrix that is settled: its tensor's name, its units, its values, what it multiplies, how much stays."""
+
+    name: str
+    group: Group
+    weight: Tensor
+    multiplied: Multiplied | None
+    count: int
+    before: Tensor | None
 
 
 @dataclass
@@ -31,6 +45,7 @@ class Settling:
         recipe: Criterion, and solver where it has one.
         plan: What stayed before; nothing else comes back.
         short: Names of weights that were settled on fewer tokens than they have input features.
+        unseen: Names of matrices in stacks that met no token.
     """
 
     network: nn.Module
@@ -40,8 +55,9 @@ class Settling:
     recipe: Recipe
     plan: Plan = field(default_factory=lambda: Plan({}))
     short: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
 
-    def __call__(self, name: str, multiplied: Multiplied | None) -> Tensor:
+    def __call__(self, name: str, multiplied: Multiplied | Stacked | None) -> Tensor:
         """Settle this weight; which of its units stay, ``(n_units,)`` bool.
 
         Args:
@@ -51,28 +67,58 @@ class Settling:
         Raises:
             SecateursError: It, or what it multiplies, holds NaN or infinite values.
         """
-        group, scores = self.groups[name], self.scores(name, multiplied)
-        if self.recipe.solver is None or multiplied is None:
-            plan = select([group], {group.name: scores}, self.counts)
-            surgery.mask_(self.network, [group], plan)
+        if isinstance(multiplied, Stacked):
+            self.unseen += [f"{name}[{i}]" for i, one in enumerate(multiplied.parts) if not one.tokens]
+        return torch.cat([self._settled(part) for part in self._parts(name, multiplied)])
+
+    def _settled(self, part: _Part) -> Tensor:
+        group, scores = part.group, self._scored(part)
+        if self.recipe.solver is None or part.multiplied is None:
+            plan = select([group], {group.name: scores}, {group.name: part.count})
+            surgery.mask_tensors_({part.name: part.weight}, [group], plan)
             return plan.keep[group.name]
-        weight, (member,) = self.network.get_parameter(name).detach(), group.members
-        laid = weight.permute(member.dims)
-        matrix = laid.reshape(-1, len(multiplied.norm)).float()
-        if multiplied.tokens < matrix.shape[1]:
-            self.short.append(name)
+        (member,) = group.members
+        laid = part.weight.permute(member.dims)
+        matrix = laid.reshape(-1, len(part.multiplied.norm)).float()
+        if part.multiplied.tokens < matrix.shape[1]:
+            self.short.append(group.name)
         kept, solved = self.recipe.solver(
-            multiplied.aim(name, matrix),
-            multiplied.gram,
+            part.multiplied.aim(part.name, matrix),
+            part.multiplied.gram,
             scores.to(matrix.device).view_as(matrix),
             group.block,
-            self.counts[group.name],
+            part.count,
         )
         laid.copy_(solved.view_as(laid))
         return kept.flatten()
 
+    def _parts(self, name: str, multiplied: Multiplied | Stacked | None) -> Iterator[_Part]:
+        """The weight itself; of a stack, each matrix, which is settled alone on the tokens that it meets."""
+        group, weight = self.groups[name], self.network.get_parameter(name).detach()
+        count, before = self.counts.get(group.name, 0), self.plan.keep.get(group.name)
+        parts: Sequence[Multiplied | None] = (None,) if multiplied is None else multiplied.parts
+        if not isinstance(multiplied, Stacked):
+            yield _Part(name, group, weight, parts[0], count, before)
+            return
+        (member,), n_units = group.members, group.n_units // len(parts)
+        alone = Member(name, tuple(axis - 1 for axis in member.dims[1:]))
+        shared = group.block > n_units  # all of the stack was to share what is kept: each matrix its part of it
+        for i, one in enumerate(parts):
+            block = n_units if shared else group.block
+            part = Group(f"{name}[{i}]", n_units, (alone,), block, grid=group.grid[1:])
+            mine = (i + 1) * count // len(parts) - i * count // len(parts) if shared else count
+            stayed = None if before is None else before[i * n_units : (i + 1) * n_units]
+            yield _Part(name, part, weight[i], one, mine, stayed)
+
     def warn(self) -> None:
         """Say which weights were settled on too little."""
+        if self.unseen:
+            logger.warning(
+                "%d experts met no token (%s): they are settled as if all their inputs were of one size; give more "
+                "calibration tokens",
+                len(self.unseen),
+                few(self.unseen),
+            )
         if self.short:
             logger.warning(
                 "%d weights were settled on fewer tokens than they have input features (%s, ...): their Gram matrices "
@@ -81,27 +127,30 @@ class Settling:
                 self.short[0],
             )
 
-    def scores(self, name: str, multiplied: Multiplied | None) -> Tensor:
+    def scores(self, name: str, multiplied: Multiplied | Stacked | None) -> Tensor:
         """What its units are worth: ``(n_units,)``; arguments as for a call.
 
         Raises:
             SecateursError: It, or what it multiplies, holds NaN or infinite values.
         """
-        facts = Facts() if multiplied is None else self._facts(name, multiplied)
-        group = self.groups[name]
-        scores = evidence.scored(self.network, [group], self.recipe.criterion, [facts])[group.name]
-        return without_dropped(scores, self.plan.keep.get(group.name))
+        return torch.cat([self._scored(part) for part in self._parts(name, multiplied)])
 
-    def _facts(self, name: str, multiplied: Multiplied) -> Facts:
-        if not bool(multiplied.norm.isfinite().all()):
+    def _scored(self, part: _Part) -> Tensor:
+        facts = Facts() if part.multiplied is None else self._facts(part, part.multiplied.norm)
+        group = part.group
+        scores = evidence.scored({part.name: part.weight}, [group], self.recipe.criterion, [facts])[group.name]
+        return without_dropped(scores, part.before)
+
+    def _facts(self, part: _Part, norm: Tensor) -> Facts:
+        if not bool(norm.isfinite().all()):
             raise SecateursError(
-                f"{name} meets NaN or infinite activations: the network overflows there, or before; try float32 or "
-                "bfloat16, or look at the calibration tokens"
+                f"{part.group.name} meets NaN or infinite activations: the network overflows there, or before; try "
+                "float32 or bfloat16, or look at the calibration tokens"
             )
-        (features,) = self.weights[name].inputs
-        shape = [1] * len(self.weights[name].shape)
-        shape[features] = -1
-        return Facts(activation_norm={name: multiplied.norm.view(shape)})
+        (features,) = self.weights[part.name].inputs
+        shape = [1] * part.weight.dim()
+        shape[features - len(self.weights[part.name].shape)] = -1
+        return Facts(activation_norm={part.name: norm.view(shape)})
 
 
 class Later(Mapping[str, Tensor]):
@@ -170,7 +219,7 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
         return Plan({group.name: settling(name, None).cpu() for name, group in groups.items()})
     kept: dict[str, Tensor] = {}
 
-    def settle(name: str, multiplied: Multiplied) -> None:
+    def settle(name: str, multiplied: Multiplied | Stacked) -> None:
         kept[groups[name].name] = settling(name, multiplied).cpu()
 
     with evidence.undisturbed(network):
@@ -179,7 +228,7 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
         modules = plain(holders(network, groups), forwards[0])
         both: Sequence[Callable[[], None]] | Twins = forwards
         if recipe.compensate:
-            both = Twins(forwards, forwards, streams(modules, network.modules(), forwards[0]))
+            both = Twins(forwards, forwards, streams(single(modules), network.modules(), forwards[0]))
         settle_(modules, both, settle, gram=recipe.solver is not None, to_the_end=False)
     settling.warn()
     missed = [name for name, group in groups.items() if group.name not in kept]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.blocks import Calls, Chain, State, entries
-from secateurs.sequential import Settle, holders, plain, settle_
+from secateurs.sequential import Settle, holders, plain, settle_, single
 from secateurs.shelf import Fetch, Shelf
 from secateurs.twins import Twins, streams
 from secateurs.types import Inputs
@@ -101,7 +101,8 @@ class Stream:
                     alike = (type(block), *((it.removeprefix(name), held[it][1].shape) for it in held))
                     if alike not in seen:
                         once = partial(going[0][0].calls.step, position, block, going[0][0].here())
-                        found = streams(plain(held, once), block.modules(), once) if theirs else {}
+                        modules = single(plain(held, once))
+                        found = streams(modules, block.modules(), once) if theirs else {}
                         names = {module: it for it, module in block.named_modules()}
                         seen[alike] = {weight.removeprefix(name): names[module] for weight, module in found.items()}
                     witnesses = {f"{name}{it}": block.get_submodule(at) for it, at in seen[alike].items()}

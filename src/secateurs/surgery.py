@@ -6,7 +6,7 @@ compute the same. Every shrinking is proven so by a forward pass, and with it th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -38,7 +38,11 @@ class Shrunk:
 
 def masks(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
     """Tensor name -> bool mask, True = kept, broadcastable to the tensor; only tensors that lose something."""
-    tensors = dict(state(model))
+    return masks_of(dict(state(model)), groups, plan)
+
+
+def masks_of(tensors: Mapping[str, Tensor], groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
+    """``masks``, of tensors that are at hand."""
     out: dict[str, Tensor] = {}
     for group in groups:
         keep = plan.keep.get(group.name)
@@ -58,8 +62,12 @@ def _both(one: Tensor, other: Tensor) -> Tensor:
 
 def mask_(model: nn.Module, groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
     """Zero what the plan drops, in every member; returns the masks."""
-    found = masks(model, groups, plan)
-    tensors = dict(state(model))
+    return mask_tensors_(dict(state(model)), groups, plan)
+
+
+def mask_tensors_(tensors: Mapping[str, Tensor], groups: Iterable[Group], plan: Plan) -> dict[str, Tensor]:
+    """``mask_``, of tensors that are at hand."""
+    found = masks_of(tensors, groups, plan)
     with torch.no_grad():
         for name, mask in found.items():
             tensors[name].mul_(mask)

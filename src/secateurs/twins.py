@@ -66,12 +66,15 @@ class Twins:
         ours: Each runs the network on one batch, as ``settle_`` takes them.
         theirs: The same for the twins: the dense network's.
         streams: Name of a weight -> a module that is given, before, the stream that the weight's output is added to.
+
+    ``stacks`` are the dense stacks of matrices, by name, that were settled and that twins multiply by.
     """
 
     def __init__(self, ours: Forwards, theirs: Forwards, streams: Mapping[str, nn.Module]) -> None:
         self.ours, self.theirs, self.streams = ours, theirs, streams
         self.of: dict[greenlet, greenlet] = {}
         self.all: set[greenlet] = set()
+        self.stacks: dict[str, Tensor] = {}
         self._dense: dict[nn.Module, tuple[dict[str, Tensor], set[greenlet]]] = {}
         self._worn: dict[nn.Module, dict[str, Tensor]] = {}
         self._passed: dict[greenlet, dict[nn.Module, Tensor]] = {}
@@ -175,7 +178,8 @@ class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's meta
             self._given.setdefault(given[0], []).append(module)
 
     def gave(self, module: nn.Module, given: Any, output: Any) -> None:
-        self._open[output] = self.names[module]
+        if isinstance(output, Tensor):
+            self._open[output] = self.names[module]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in (aten.add, aten.add_) and all(isinstance(it, Tensor) for it in args[:2]):
