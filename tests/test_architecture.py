@@ -22,8 +22,9 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "blocks", "moments", "program", "shelf", "twins", "units", "vocabulary"},
-    {"repair", "sequential"},
+    {"names", "attention", "blocks", "moments", "program", "shelf", "stacks", "twins", "units", "vocabulary"},
+    {"multiplied", "repair"},
+    {"sequential"},
     {"stream"},
     {
         "graph",
