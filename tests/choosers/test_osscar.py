@@ -74,9 +74,8 @@ def test_exchanges_stay_inside_a_block() -> None:
     assert least_loss(rows, keep) < least_loss(rows, scores > 0)
 
 
-def test_fields_and_what_no_matrix_reads_are_refused() -> None:
+def test_where_no_matrix_reads_the_units_the_best_scored_stay_and_bad_fields_are_refused() -> None:
     for fields in ({"swaps": 0}, {"tries": 0}, {"damping": 0.0}):
         with pytest.raises(SecateursError, match="osscar"):
             Osscar(**fields)  # type: ignore[arg-type]
-    with pytest.raises(SecateursError, match="osscar: no weight of the group reads"):
-        Osscar()([Rows(torch.ones(2, 1))], torch.ones(2), 2, 1)
+    assert Osscar()([Rows(torch.ones(3, 1))], torch.tensor([1.0, 3.0, 2.0]), 3, 2).tolist() == [False, True, True]

@@ -23,7 +23,8 @@ class Osscar:
 
     In each try the units that are missed most come back, and of all that are then there as many go as cost least, with
     all others making up for them. A try by which nothing is won is repeated with half as many, down to one. So it never
-    loses more than the start, which with the criterion ``obs`` is that of backward elimination.
+    loses more than the start, which with the criterion ``obs`` is that of backward elimination. Where no matrix reads
+    the units, as with convolutions and experts in stacked tensors, the best-scored stay.
 
     Args:
         swaps: Units of a block that are exchanged at a time at first; at least 1.
@@ -31,7 +32,7 @@ class Osscar:
         damping: What is added to the diagonal of the second moments, as a fraction of its mean; above 0.
 
     Raises:
-        SecateursError: A field is out of range, or no weight reads the units.
+        SecateursError: A field is out of range.
     """
 
     swaps: int = 100
@@ -49,12 +50,10 @@ class Osscar:
 
     def __call__(self, rows: Sequence[Rows], scores: Tensor, block: int, kept: int) -> Tensor:
         readers = [_Reader(r, self.damping) for r in rows if r.gram is not None]
-        if not readers:
-            raise SecateursError("osscar: no weight of the group reads its units as the inputs of a matrix; drop it")
         stays = _top(scores, kept, block)
         back = ~stays & (scores > -torch.inf)
         at_once = min(self.swaps, kept, int(back.view(-1, block).sum(1).min()))
-        if not at_once:
+        if not readers or not at_once:
             return stays
         state = _weighed(readers, stays)
         for _ in range(self.tries):
