@@ -35,12 +35,14 @@ FLOORS = (
         "recoveries",
         "choosers",
         "solvers",
+        "bases",
         "select",
         "measures",
     },
     {"proof"},
     {"archive", "biases", "evidence", "surgery"},
-    {"trials"},
+    {"trials", "mixing"},
+    {"turning"},
     {"recipe", "checkpoint"},
     {"choosing", "settling"},
     {"on_disk", "prune"},
@@ -50,7 +52,17 @@ FLOORS = (
     {"__main__"},
 )
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-PART_ROOMS = ("structures", "criteria", "allocations", "schedules", "recoveries", "choosers", "solvers", "measures")
+PART_ROOMS = (
+    "structures",
+    "criteria",
+    "allocations",
+    "schedules",
+    "recoveries",
+    "choosers",
+    "solvers",
+    "bases",
+    "measures",
+)
 MAX_LINES = 300
 P90_FUNCTION_LINES = 30
 
@@ -318,6 +330,7 @@ AXIS = {
     "recoveries": "recovery",
     "choosers": "chooser",
     "solvers": "solver",
+    "bases": "basis",
     "measures": "measure",
 }
 

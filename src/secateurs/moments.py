@@ -6,7 +6,7 @@ transposed, sliced or tied weight needs no code of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -166,6 +166,25 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         """Add sums, which broadcast to the operand, at the places that it takes in its parameter."""
         held, placed = self._sums[power], _placed(owner, operand, sums)
         held[owner] = held[owner] + placed if owner in held else placed
+
+
+class Products(Moments):  # type: ignore[no-untyped-call]
+    """While open, shows what whole matrices multiply in matrix products.
+
+    Args:
+        model: Whose parameters.
+        meet: Called with a parameter and the rows that it multiplies, ``(n, features)``.
+    """
+
+    def __init__(self, model: nn.Module, meet: Callable[[nn.Parameter, Tensor], object]) -> None:
+        super().__init__(model)
+        self._meet = meet
+
+    def _product(self, left: Tensor, right: Tensor) -> None:
+        for matrix, rows in ((right, left), (left.mT, right.mT)):
+            owner = self._owner(matrix)
+            if owner is not None and matrix.dim() == 2 and matrix.numel() == owner.numel():
+                self._meet(owner, rows)
 
 
 def _placed(owner: Tensor, operand: Tensor, sums: Tensor) -> Tensor:

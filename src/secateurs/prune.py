@@ -31,6 +31,7 @@ from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import without_dropped
 from secateurs.settling import Later, Settling, settle_network_, single_weights
+from secateurs.turning import turned
 from secateurs.types import Facts, Gram, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
@@ -105,6 +106,7 @@ def rounds(
     if not has_values(model):
         raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)
+    model, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
     every = () if start else _claimed(recipe.structure, network)
     if every and _is_cheap(recipe, every, sparsity, network):
         try:

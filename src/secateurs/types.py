@@ -495,6 +495,22 @@ class Chooser(Protocol):
 
 
 @runtime_checkable
+class Basis(Protocol):
+    """In which directions some dims of a network are pruned: new units, each a mixture of the old ones.
+
+    Args, for ``b`` dims of ``n`` positions that are turned apart from each other, as those inside several heads are:
+        moments: ``(b, n, n)`` float64, the sum of ``x x^T`` over what the readers multiply; may be singular.
+        readers: ``(b, n, n)`` float64, the sum of ``W^T W`` over the weights ``(o, n)`` that read it.
+        rotation: Whether norms are taken over the dim, so that lengths must stay.
+
+    Returns:
+        ``(b, n, n)`` float64 with an inverse, orthogonal for a rotation: row i is the new unit i in terms of the old.
+    """
+
+    def __call__(self, moments: Tensor, readers: Tensor, rotation: bool) -> Tensor: ...
+
+
+@runtime_checkable
 class Solver(Protocol):
     """Which entries of one weight stay, and what those that stay become: decided together, from what it multiplies.
 

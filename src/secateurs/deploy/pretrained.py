@@ -109,19 +109,19 @@ class _Search:
         base = self._spelled_out(dense)
         hints = _Hints.of(dense, self.wanted)
         tried = [(field, value) for field, old in _fields(base) for value in hints.values(old, field, self.model)]
+        if self.wanted.keys() != dense.keys():  # a tensor that was tied may not be so any more
+            tried += [((key,), not value) for key, value in base.items() if isinstance(value, bool)]
         useful = [change for change in tried if self._shapes_of(_changed(base, *change)) not in (None, dense)]
         yield from self._from(base, self._unlike(dense), useful, set())
 
-    def _from(
-        self, config: Config, left: int, useful: list[tuple[Field, Any]], seen: set[frozenset[tuple[str, ...]]]
-    ) -> Iterator[Config]:
+    def _from(self, config: Config, left: int, useful: list[tuple[Field, Any]], seen: set[str]) -> Iterator[Config]:
         if left == 0:
             yield config
             return
         closer: list[tuple[int, int, Config, Field]] = []
         for i, (field, value) in enumerate(useful):
             shapes = self._shapes_of(candidate := _changed(config, field, value))
-            key = frozenset(_flat(candidate))
+            key = repr(candidate)
             if shapes is not None and key not in seen and (unlike := self._unlike(shapes)) < left:
                 seen.add(key)
                 closer.append((unlike, i, candidate, field))
@@ -210,11 +210,6 @@ def common_fields() -> set[str]:
     import transformers
 
     return set(transformers.PretrainedConfig().to_dict())
-
-
-def _flat(config: Any, path: Field = ()) -> Iterator[tuple[str, ...]]:
-    for field, value in _fields(config, path):
-        yield (*map(str, field), str(value))
 
 
 def _changed(config: Config, field: Field, value: Any) -> Config:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from torch import nn
 
 from secateurs.graph import naming
+from secateurs.graph import scales as scaling
 from secateurs.graph.network import Graph, Sum
 from secateurs.graph.rewrite import freed, record
 from secateurs.graph.rules import rule_for
+from secateurs.graph.scales import Scale
 from secateurs.graph.trace import Trace, run, unswept
 from secateurs.graph.weightless import UnknownValueError, weightless
 from secateurs.types import Inputs, SecateursError
 
-__all__ = ["Graph", "Sum", "recorded", "trace"]
+__all__ = ["Graph", "Scale", "Sum", "recorded", "scales", "trace"]
 
 
 def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
@@ -29,6 +31,22 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
         found = Trace()
         _run(found, model, example_inputs)
         return naming.build(model, found)
+
+
+def scales(model: nn.Module, example_inputs: Inputs) -> dict[str, Scale]:
+    """The parameters that multiply an activation position by position, by name, and who reads the product.
+
+    Args:
+        model: Any network that runs; left as it was.
+        example_inputs: Arguments of its forward, on its device.
+
+    Raises:
+        SecateursError: where the forward pass fails on these inputs.
+    """
+    with unswept():
+        found = Trace()
+        _run(found, model, example_inputs)
+        return scaling.find(found.flow, found.weights)
 
 
 def _run(found: Trace, model: nn.Module, example_inputs: Inputs) -> None:

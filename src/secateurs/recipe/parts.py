@@ -17,6 +17,7 @@ from secateurs.names import function
 from secateurs.recipe.fields import brief, build, unknown
 from secateurs.types import (
     Allocation,
+    Basis,
     Chooser,
     Criterion,
     Measure,
@@ -36,6 +37,7 @@ ROOMS = MappingProxyType(
         "recovery": "recoveries",
         "chooser": "choosers",
         "solver": "solvers",
+        "basis": "bases",
         "measure": "measures",
     }
 )
@@ -50,6 +52,7 @@ _PROTOCOLS: Mapping[str, type] = MappingProxyType(
         "recovery": Recovery,
         "chooser": Chooser,
         "solver": Solver,
+        "basis": Basis,
         "measure": Measure,
     }
 )
@@ -71,8 +74,8 @@ def part(axis: str, spec: Any) -> Any:
     """Build one part from ``"name"`` or ``{"name": {field: value}}``.
 
     Args:
-        axis: ``structure``, ``criterion``, ``allocation``, ``schedule``, ``recovery``, ``chooser``, ``solver``
-            or ``measure``.
+        axis: ``structure``, ``criterion``, ``allocation``, ``schedule``, ``recovery``, ``chooser``, ``solver``,
+            ``basis`` or ``measure``.
         spec: The name of a part of that axis, or ``package.module:Class`` for a frozen dataclass of one's own; alone,
             or as the only key of a mapping to its fields.
 

@@ -20,6 +20,7 @@ from secateurs.recoveries.nothing import Nothing
 from secateurs.schedules.one_shot import OneShot
 from secateurs.types import (
     Allocation,
+    Basis,
     Chooser,
     Criterion,
     Group,
@@ -33,7 +34,7 @@ from secateurs.types import (
 )
 
 _SINGLE = ("criterion", "allocation", "schedule", "recovery")
-_OPTIONAL = ("chooser", "solver")
+_OPTIONAL = ("chooser", "solver", "basis")
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class Recipe:
             what stays keeps its value.
         compensate: Whether the solver makes up for what the weights settled before have changed as well, towards what
             the dense network gives.
+        basis: To which units the dims that the structures can prune are turned first, where that changes nothing of
+            what the network computes; None: they are pruned as they are.
 
     Raises:
         SecateursError: No structure, fewer than one calibration batch, a solver that is not to work sequentially, a
-            chooser that is, or nothing that could compensate.
+            chooser or a basis that is, or nothing that could compensate.
     """
 
     structure: tuple[Structure, ...]
@@ -73,6 +76,7 @@ class Recipe:
     sequential: bool = False
     solver: Solver | None = None
     compensate: bool = False
+    basis: Basis | None = None
 
     def __post_init__(self) -> None:
         """Check that there is something to prune, and data to look at."""
@@ -84,13 +88,15 @@ class Recipe:
             raise SecateursError("recipe: a solver settles one weight after the other; add sequential: true")
         if self.chooser is not None and self.sequential:
             raise SecateursError("recipe: a chooser looks at units of groups, not at single weights; drop sequential")
+        if self.basis is not None and self.sequential:
+            raise SecateursError("recipe: a basis turns dims that can shrink, not single weights; drop sequential")
         if self.compensate and self.solver is None:
             raise SecateursError("recipe: only a solver changes values such that they compensate; name one as solver")
 
     @property
     def calibrated(self) -> bool:
-        """Whether the criterion or the solver looks at what data make of the network, and not at its weights alone."""
-        return self.solver is not None or bool(self.criterion.needs - {"weight"})
+        """Whether criterion, solver or basis look at what data make of the network, and not at its weights alone."""
+        return self.solver is not None or self.basis is not None or bool(self.criterion.needs - {"weight"})
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -144,15 +150,15 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that say everything, defaults included: they hold when a later version changes a default."""
+        optional = {axis: getattr(self, axis) for axis in _OPTIONAL}
         return {
             "structure": [describe("structure", part) for part in self.structure],
             **{axis: describe(axis, getattr(self, axis)) for axis in _SINGLE},
             "calibration_batches": self.calibration_batches,
             "rewrite": self.rewrite,
-            "chooser": None if self.chooser is None else describe("chooser", self.chooser),
             "sequential": self.sequential,
-            "solver": None if self.solver is None else describe("solver", self.solver),
             "compensate": self.compensate,
+            **{axis: None if part is None else describe(axis, part) for axis, part in optional.items()},
         }
 
     @classmethod

@@ -42,6 +42,7 @@ from secateurs.search.journal import Journal
 from secateurs.search.outcome import Choice, Outcome, report
 from secateurs.search.pareto import Lexicographic, Preference, front
 from secateurs.search.trial import Trial
+from secateurs.turning import turned
 from secateurs.types import SecateursError, Task
 
 log = logging.getLogger("secateurs.search")
@@ -102,18 +103,20 @@ class Algorithm1:
         p = sparsity_of(recipe, p)
         inputs = inputs_of(self, model, task, recipe, p)
         network = traced(model, task.example_inputs, recipe)
-        w = unpruned(model, find_groups(model, recipe.structure, network, task.example_inputs))
+        made, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
+        recipe = replace(recipe, basis=None)
+        w = unpruned(made, find_groups(made, recipe.structure, network, task.example_inputs))
         if p:
             _check_reach(recipe, w, network, p)
         with Journal(Path(directory), inputs) as journal:
             bound = self._bound(journal, model, task)
             costs = Costs(model, task, self.budget)
-            trial = Trial(model, task, recipe, network, bound, costs, open_meter(device_of(model)))
+            trial = Trial(made, task, recipe, network, bound, costs, open_meter(device_of(model)))
             # Steps 1 to 5.
             found = self._adjust(trial, w, journal, p)
             # Step 6: minimise C, T and E among those that hold.
             choice = self._choose(found)
-            taken = states.restore(_path(journal, choice.number), model, w.groups) if choice.number else None
+            taken = states.restore(_path(journal, choice.number), made, w.groups) if choice.number else None
             return report(trial, journal, choice, taken)
 
     def _bound(self, journal: Journal, model: nn.Module, task: Task) -> Bound:

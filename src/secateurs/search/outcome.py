@@ -82,7 +82,7 @@ class Outcome:
 
 def report(trial: Trial, journal: Journal, choice: Choice, taken: Pruned | None) -> Outcome:
     """Read A on ``final``, C, T and E once more and longer, of W and of what was taken; and put it all together."""
-    model = taken.model.eval() if taken else trial.model
+    model = taken.model.eval() if taken else trial.costs.model
     bound, sides = _final(trial, journal, choice.number, model)
     quality = sides.pruned[bound.dense.measure]
     return Outcome(
@@ -111,7 +111,7 @@ def _final(trial: Trial, journal: Journal, number: int, model: nn.Module) -> tup
             name = line["quality"]
             return Bound(trial.task, trial.bound.epsilon, "final", told.dense[name]), told
     with seeded(0):
-        bound = Bound.of(trial.model, trial.task, trial.bound.epsilon, "final")
+        bound = Bound.of(trial.costs.model, trial.task, trial.bound.epsilon, "final")
         quality = bound.measure(model)
         costs = replace(trial.costs, budget=trial.costs.budget.final)
         sides = Sides({quality.measure: bound.dense}, {quality.measure: quality}, {})

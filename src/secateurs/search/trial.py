@@ -26,10 +26,10 @@ class Trial:
     """Evaluates a p.
 
     Args:
-        model: W.
+        model: W, in the basis in which it is pruned.
         task: Data, loss and A.
         recipe: What prunes, and heals.
-        network: The trace of W.
+        network: The trace of ``model``.
         bound: What A(W') is held to.
         costs: Measures C, T and E.
         meter: Of the search's own joules.

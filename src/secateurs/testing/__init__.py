@@ -14,9 +14,11 @@ from secateurs.testing.acting import check_measure, check_recovery, check_struct
 from secateurs.testing.deciding import check_allocation, check_chooser, check_criterion, check_schedule
 from secateurs.testing.example import example_model, example_task
 from secateurs.testing.solving import check_solver
+from secateurs.testing.turning import check_basis
 
 __all__ = [
     "check_allocation",
+    "check_basis",
     "check_chooser",
     "check_criterion",
     "check_measure",
