@@ -163,6 +163,7 @@ def _rounds(
         else:
             plan = plan & choose(recipe.chooser, current, groups, (scores, counts), facts)
             surgery.mask_(current, groups, plan)
+        del found, facts, scores  # second moments are large
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
         recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)

@@ -56,7 +56,8 @@ def mixture(**sizes: Any) -> nn.Module:
     return trained_(transformers.MixtralForCausalLM(config))
 
 
-def test_experts_first_then_single_weights_of_those_that_stay() -> None:
+@pytest.mark.parametrize("sequential", [True, False])
+def test_experts_first_then_single_weights_of_those_that_stay(sequential: bool) -> None:
     model = mixture()
     for layer in model.model.layers:  # type: ignore[union-attr]
         for tensor in (layer.mlp.gate.weight, layer.mlp.experts.gate_up_proj, layer.mlp.experts.down_proj):
@@ -73,7 +74,7 @@ def test_experts_first_then_single_weights_of_those_that_stay() -> None:
         assert sorted(i % 3 for i in keep.nonzero().flatten().tolist()) == [0, 1, 2], "one of each pair stays"
     assert experts.model.model.layers[0].mlp.experts.down_proj.shape[0] == 3  # type: ignore[union-attr,index]
 
-    weights = prune(experts.model, task, replace(load_recipe("owl"), sequential=False), 0.4)
+    weights = prune(experts.model, task, replace(load_recipe("owl"), sequential=sequential), 0.4)
     down = weights.model.model.layers[1].mlp.experts.down_proj  # type: ignore[union-attr,index]
     zeros = (down == 0).sum(dim=2)
     assert zeros.min() == zeros.max() > 0, "every row of every expert loses the same"
