@@ -17,7 +17,7 @@ from secateurs.criteria.wanda import Wanda
 from secateurs.deploy import load, read_manifest, read_recipe, save
 from secateurs.graph import trace
 from secateurs.program import Program
-from secateurs.prune import Pruned, _dense, find_groups, prune, rounds
+from secateurs.prune import Pruned, find_groups, prune, rounds
 from secateurs.recipe import Recipe
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.recoveries.nothing import Nothing
@@ -28,6 +28,7 @@ from secateurs.structures.channel import Channel
 from secateurs.structures.n_m import NM
 from secateurs.structures.neuron import Neuron
 from secateurs.structures.weight import Weight
+from secateurs.surgery import dense_facts
 from secateurs.testing import example_model, example_task
 from secateurs.types import Need, SecateursError
 
@@ -81,7 +82,7 @@ def test_facts_of_the_small_network_are_those_of_the_masked_one_where_something_
     masks = surgery.masks(model, pruned.groups, pruned.plan)
     needs, groups = frozenset[Need]({"gradient", "activation_norm", "gram"}), pruned.groups
     small, masked = (next(evidence.facts(m, task, needs, 1, groups)) for m in (pruned.model, pruned.masked))
-    placed = _dense(small, pruned.model, pruned.masked, kept)
+    placed = dense_facts(small, pruned.model, pruned.masked, kept)
     for mine, theirs in ((placed.gradient, masked.gradient), (placed.activation_norm, masked.activation_norm)):
         assert mine.keys() == theirs.keys()
         for name, value in mine.items():

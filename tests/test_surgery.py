@@ -158,7 +158,7 @@ def test_masks_of_single_weights_follow_the_shapes_of_the_small_network() -> Non
     groups = (*groups_of(network), weight)
     plan = plan_of(groups)
     shrunk = shrink(model, groups, plan, network, IMAGES).model
-    masks = small_masks(model, groups, plan)
+    masks = small_masks(model, shrunk, groups, plan)
     assert set(masks) == {"hidden.weight"}
     assert masks["hidden.weight"].shape == shrunk.hidden.weight.shape
     assert not shrunk.hidden.weight[~masks["hidden.weight"]].any()

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from secateurs.listed import Listed
 from secateurs.program import Program, places
 from secateurs.repair import Biased, Change, Repair
 from secateurs.types import Argument, Plan, Returns, SecateursError, Skip
@@ -152,6 +153,8 @@ def _unpack_repair(packed: Mapping[str, Any]) -> Change:
         bits = np.frombuffer(bytes.fromhex(packed["tokens"]), np.uint8)
         stays = np.unpackbits(bits, count=packed["size"]).nonzero()[0]
         return Tokens(packed["module"], tuple(stays.tolist()), packed["size"])
+    if "kept" in packed:
+        return Listed(packed["module"], tuple(packed["kept"]), packed["size"])
     if "size" in packed:
         return Biased(packed["module"], packed["size"])
     value = packed["value"]

@@ -23,7 +23,7 @@ def lacking(model: nn.Module, groups: Sequence[Group]) -> tuple[Biased, ...]:
     """
     members = [member for group in groups if group.dims for member in group.members]
     narrowed = {(member.tensor, axis) for member in members if not member.reads for axis in member.dims}
-    found = (it for member in members if member.reads for it in _lacking(model, member))
+    found = (it for member in members if member.reads and member.dims for it in _lacking(model, member))
     return tuple(dict.fromkeys(it for it, weight, axis in found if (weight, axis) not in narrowed))
 
 

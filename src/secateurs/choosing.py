@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from secateurs import evidence
+from secateurs.rows import rows_of
 from secateurs.select import select
 from secateurs.types import Chooser, Counts, Facts, Group, Plan, Scores, SecateursError
 
@@ -62,7 +63,7 @@ def choose(
     for number, group in enumerate(groups, start=1):
         if not group.dims:
             raise SecateursError(f"{group.name}: a chooser compares units that share tensors; drop it from the recipe")
-        rows = [evidence.rows_of(group, m, tensors[m.tensor], facts.last) for m in group.members if m.scored]
+        [rows] = rows_of(group, tensors, facts.last)
         with torch.no_grad():
             keep = chooser(rows, scores[group.name], group.block, counts[group.name])
         if (keep.view(group.n_blocks, group.block).sum(1) != counts[group.name]).any():

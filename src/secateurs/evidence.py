@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.moments import Moments
-from secateurs.types import Batch, Criterion, Facts, Gram, Group, Member, Need, Rows, Scores, SecateursError, Task
+from secateurs.rows import reads_units, rows_of
+from secateurs.types import Batch, Criterion, Facts, Gram, Group, Need, Scores, SecateursError, Task, name_before
 from secateurs.units import Influence, without
 
 logger = logging.getLogger("secateurs.evidence")
@@ -119,58 +120,12 @@ def _check_finite(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> Non
 
 
 def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], found: Facts) -> Tensor:
-    """All units at once; layers, which have no tensor in common, one by one."""
-    by_unit: dict[int | None, list[Rows]] = {}
-    for member in group.members:
-        if member.scored:
-            by_unit.setdefault(member.unit, []).append(rows_of(group, member, tensors[member.tensor], found))
-    score = torch.cat([criterion(by_unit[unit]) for unit in sorted(by_unit, key=lambda unit: unit or 0)])
+    score = torch.cat([criterion(rows) for rows in rows_of(group, tensors, found)])
     if score.shape != (group.n_units,):
         raise SecateursError(f"{criterion} gave {group.name} scores of shape {tuple(score.shape)}, not one per unit")
     if score.isnan().any():
         raise SecateursError(f"{criterion} gave {group.name} scores that are not a number; look at its gradients")
     return score if score.dtype == torch.float64 else score.float()
-
-
-def rows_of(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
-    """What a criterion sees of a scored member, whose tensor is ``weight``."""
-
-    def cut(by_tensor: Mapping[str, Tensor], there: bool = True) -> Tensor | None:
-        fact = by_tensor.get(member.tensor) if there else None
-        return None if fact is None else member.cut(fact.expand(weight.shape))
-
-    def column(by_group: Mapping[str, Tensor]) -> Tensor | None:
-        fact = by_group.get(group.name)
-        mine = slice(None) if member.unit is None else slice(member.unit, member.unit + 1)
-        return None if fact is None else fact[mine, None].to(weight.device)
-
-    reads = _reads(group, member)
-    return Rows(
-        member.cut(weight.detach()),
-        cut(found.gradient),
-        cut(found.activation_norm),
-        cut(found.activation_variance, member.reads),
-        column(found.influence),
-        column(found.loss_increase),
-        group.grid or None,
-        _gram(member, found) if reads else None,
-        found.gram.get(f"{member.tensor}[{1 - member.dims[0]}]") if reads else None,
-    )
-
-
-def _reads(group: Group, member: Member) -> bool:
-    """Whether units are inputs of a weight as a whole."""
-    return bool(group.dims) and member.scored and member.reads and len(member.dims) == 1
-
-
-def _gram(member: Member, found: Facts) -> Gram | None:
-    """Of the features of the units, one unit after the other."""
-    gram = found.gram.get(f"{member.tensor}[{member.dims[0]}]")
-    if gram is None or member.index is None:
-        return gram
-    order = member.index.flatten().to(gram.matrix.device)
-    whole = torch.equal(order, torch.arange(len(gram.matrix), device=order.device))
-    return gram if whole else Gram(gram.matrix[order][:, order])
 
 
 # ------------------------------------------------------------------------------------------------------- passes
@@ -259,8 +214,8 @@ def _grams(
 ) -> dict[str, Gram]:
     """By ``name[axis]``, of the weights that read the units of groups."""
     named = dict(model.named_parameters(remove_duplicate=False))
-    reads = {member.tensor for group in groups for member in group.members if _reads(group, member)}
-    readers = {name: parameter for name, parameter in named.items() if name in reads}
+    reads = {member.tensor for group in groups for member in group.members if reads_units(group, member)}
+    readers = {name: parameter for name, parameter in named.items() if name_before(model, name) in reads}
     moments = Moments(model, products=readers.values())
     for number, batch in calibration(task, batches, "second moments"):
         with moments:

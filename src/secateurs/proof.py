@@ -6,7 +6,7 @@ It is also how the repair of what Python remembers of sizes is found: candidates
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -18,8 +18,9 @@ from secateurs.graph.network import Sizes
 from secateurs.graph.numbering import renumbered
 from secateurs.graph.precision import Masks, Pass
 from secateurs.graph.trace import state
+from secateurs.listed import Listed, reading_alike
 from secateurs.repair import Change, Repair, apply_repairs_, skip_, twin
-from secateurs.types import Inputs, SecateursError, Skip
+from secateurs.types import Inputs, SecateursError, Skip, name_before
 from secateurs.vocabulary import Tokens
 
 Positions = Mapping[tuple[str, int], Tensor]
@@ -43,6 +44,7 @@ class Cut:
         sizes: The new sizes of dims.
         skips: The modules that are not run.
         tokens: The tokens that stay.
+        lists: The lists that get shorter.
         run: A forward pass of the masked network.
     """
 
@@ -52,6 +54,7 @@ class Cut:
     sizes: Sizes
     skips: tuple[Skip, ...]
     tokens: tuple[Tokens, ...]
+    lists: tuple[Listed, ...]
     run: Pass
 
 
@@ -75,13 +78,15 @@ def shrunk_(small: nn.Module, model: nn.Module, cut: Cut, network: Graph, inputs
     with reads(small) as read, progress.recording():
         masked = glance(small, inputs, cut.run, _masks(small, cut))
         wanted = masked or reference(small, inputs, cut.run, _masks(small, cut))
+    read |= set(reading_alike(small, read))
     numbers = renumbered(small, cut.skips)
     skip_(small, cut.skips)
     cut_(small, cut)
     there = {name for name, _ in small.named_modules()}
     tokens = tuple(it for it in cut.tokens if it.module in there)
-    apply_repairs_(small, tokens)
-    network = network.without(skip.module for skip in cut.skips)
+    lists = tuple(it for it in cut.lists if it.module in there)
+    apply_repairs_(small, (*tokens, *lists))
+    network = _renamed(network.without(skip.module for skip in cut.skips), small)
     choices = choices_of(small, network, cut.sizes, read)
 
     def found(wanted: Reference) -> tuple[Change, ...] | str:
@@ -93,7 +98,13 @@ def shrunk_(small: nn.Module, model: nn.Module, cut: Cut, network: Graph, inputs
         changes = found(reference(other, inputs, cut.run, _masks(other, cut)))
     if isinstance(changes, str):
         raise UnprovenError(f"the shrunk network {changes}")
-    return (*cut.skips, *tokens, *changes)
+    return (*cut.skips, *lists, *tokens, *changes)
+
+
+def _renamed(network: Graph, small: nn.Module) -> Graph:
+    """The same network as its tensors are called now that lists have closed up."""
+    names = {name_before(small, name): name for name, _ in state(small)}
+    return replace(network, tensors={names[name]: axes for name, axes in network.tensors.items() if name in names})
 
 
 def _masks(model: nn.Module, cut: Cut) -> Masks:

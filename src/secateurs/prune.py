@@ -7,15 +7,15 @@ smaller one; its values are then placed back, so that pruning goes on from there
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateurs import evidence, surgery, trials
 from secateurs.biases import known, lacking
@@ -23,16 +23,15 @@ from secateurs.choosing import Latest, choose
 from secateurs.graph import Graph, recorded, trace
 from secateurs.graph.bundles import paired
 from secateurs.graph.rewrite import RewriteError
-from secateurs.graph.statistics import differs, placed
-from secateurs.graph.trace import state
+from secateurs.graph.statistics import differs
 from secateurs.graph.weightless import has_values
-from secateurs.proof import Positions, UnprovenError
+from secateurs.proof import UnprovenError
 from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import without_dropped
 from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.turning import turned
-from secateurs.types import Facts, Gram, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
+from secateurs.types import Facts, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
 
@@ -152,7 +151,7 @@ def _rounds(
         found = evidence.facts(small if apart else current, task, recipe.needs, recipe.calibration_batches, groups)
         if apart:  # the masked network takes statistics over zeros, the small one does not
             kept = surgery.positions(current, groups, plan)
-            found = (_dense(each, small, current, kept) for each in found)
+            found = (surgery.dense_facts(each, small, current, kept) for each in found)
         facts = Latest(found)
         scores = Later(partial(_scores, current, groups, recipe, facts, plan))
         counts = recipe.allocation(groups, scores, step, price)
@@ -165,7 +164,7 @@ def _rounds(
             surgery.mask_(current, groups, plan)
         del found, facts, scores  # second moments are large
         shrunk = surgery.shrink(current, groups, plan, network, task.example_inputs)
-        recipe.recovery(shrunk.model, surgery.small_masks(current, groups, plan), task, model)
+        recipe.recovery(shrunk.model, surgery.small_masks(current, shrunk.model, groups, plan), task, model)
         surgery.scatter_(current, shrunk.model, groups, plan)
         small, is_last = shrunk.model, number == len(steps)
         yield Pruned(small, plan, (*added, *shrunk.repairs), current if is_last else copied(current), groups, step)
@@ -262,30 +261,6 @@ def _biased(model: nn.Module, recipe: Recipe, start: Pruned) -> tuple[Biased, ..
     if start.plan.keep:
         return tuple(repair for repair in start.repairs if isinstance(repair, Biased))
     return lacking(model, start.groups) if getattr(recipe.recovery, "adds_bias", False) else ()
-
-
-def _dense(facts: Facts, small: nn.Module, model: nn.Module, kept: Positions) -> Facts:
-    """What was found of the small network, in the shapes of the dense one: zero at what is gone."""
-    first = {tensor: name for name, tensor in state(model)}
-    tensors = dict(model.named_parameters(remove_duplicate=False))
-    there = {name for name, _ in small.named_parameters(remove_duplicate=False)}
-
-    def spread(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        gone = {n: torch.zeros_like(x) for n, x in tensors.items() if found and n not in there}
-        return {n: surgery.spread(x, first[tensors[n]], tensors[n].shape, kept) for n, x in found.items()} | gone
-
-    def squared(where: str, gram: Gram) -> Gram:
-        name, _, axis = where.removesuffix("]").rpartition("[")
-        stay, size = kept.get((first[tensors[name]], int(axis))), tensors[name].shape[int(axis)]
-        return gram if stay is None else Gram(placed(gram.matrix, {0: stay, 1: stay}, (size, size)))
-
-    return replace(
-        facts,
-        gradient=spread(facts.gradient),
-        activation_norm=spread(facts.activation_norm),
-        activation_variance=spread(facts.activation_variance),
-        gram={where: squared(where, gram) for where, gram in facts.gram.items()},
-    )
 
 
 def _scores(model: nn.Module, groups: Sequence[Group], recipe: Recipe, facts: Iterable[Facts], plan: Plan) -> Scores:

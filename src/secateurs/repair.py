@@ -1,4 +1,4 @@
-"""What a physically smaller network needs changed beside its tensors: sizes, modules not run, tokens, biases.
+"""What a physically smaller network needs changed beside its tensors: sizes, skips, shorter lists, tokens, biases.
 
 After tensors shrink, integers kept by modules (``num_heads``, ``groups``, ``normalized_shape``, fields of a config) are
 stale. A repair names one of them and its new value; where a whole layer went, a module stands in for it that hands on
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.attention import narrow_
-from secateurs.types import Argument, Returns, SecateursError, Skip
+from secateurs.listed import Listed, close_up_
+from secateurs.types import Argument, Returns, SecateursError, Skip, name_before
 from secateurs.vocabulary import Tokens, shorten_
 
 
@@ -51,7 +52,7 @@ class Biased:
     size: int
 
 
-Change: TypeAlias = Repair | Skip | Tokens | Biased
+Change: TypeAlias = Repair | Skip | Tokens | Biased | Listed
 """What a smaller network needs changed."""
 
 
@@ -133,7 +134,7 @@ def bias_(model: nn.Module, repairs: Iterable[Change]) -> None:
         model: Changed in place; a layer that has a bias keeps it, and one that is not run gets none.
         repairs: Those that are no ``Biased`` are passed over.
     """
-    modules = dict(model.named_modules())
+    modules = {name_before(model, name): module for name, module in model.named_modules()}
     for repair in repairs:
         if isinstance(repair, Biased):
             layer = modules.get(repair.module)
@@ -144,18 +145,19 @@ def bias_(model: nn.Module, repairs: Iterable[Change]) -> None:
 
 
 def prepare_(model: nn.Module, repairs: Iterable[Change]) -> None:
-    """Make a network ready for the tensors of a smaller one: what is not run is skipped, and biases have a place.
+    """Make a network ready for the tensors of a smaller one: skip what is not run, make biases, let lists close up.
 
     Args:
         model: The dense network, changed in place.
         repairs: Those of sizes and tokens wait until the tensors have their new shapes.
 
     Raises:
-        SecateursError: The model has no such module.
+        SecateursError: The model has no such module, or a list has another number of modules.
     """
     repairs = tuple(repairs)
     skip_(model, repairs)
     bias_(model, repairs)
+    close_up_(model, repairs)
 
 
 def apply_repairs_(model: nn.Module, repairs: Iterable[Change]) -> None:

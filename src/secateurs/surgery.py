@@ -6,7 +6,7 @@ compute the same. Every shrinking is proven so by a forward pass, and with it th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -19,9 +19,10 @@ from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import passing, placed, staying
 from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
+from secateurs.listed import Listed
 from secateurs.proof import Cut, Positions, UnprovenError, cut_, shrunk_
 from secateurs.repair import Change, part_, twin
-from secateurs.types import Group, Inputs, Plan, Residual, SecateursError
+from secateurs.types import Facts, Gram, Group, Inputs, Plan, Residual, SecateursError, name_before
 from secateurs.vocabulary import Tokens
 
 
@@ -82,7 +83,7 @@ def positions(model: nn.Module, groups: Iterable[Group], plan: Plan) -> Position
         keep = plan.keep.get(group.name)
         if keep is None or not group.dims or bool(keep.all()):
             continue
-        for member in group.members:
+        for member in (member for member in group.members if member.unit is None):
             (axis,) = member.dims
             size = tensors[member.tensor].shape[axis]
             gone = ~member.mask(keep.cpu(), [size if d == axis else 1 for d in range(axis + 1)]).flatten()
@@ -153,7 +154,7 @@ def tried(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph,
     try:
         return Shrunk(small, shrunk_(small, model, cut, network, example_inputs))
     except UnprovenError as refusal:
-        if network.recording is None or cut.skips or cut.tokens:
+        if network.recording is None or cut.skips or cut.tokens or cut.lists:
             raise
         masked = twin(model)
         cut_(masked, replace(cut, kept={}))
@@ -177,12 +178,20 @@ def _cut(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph) 
             tokens += [Tokens(module, tuple(stay.tolist()), size) for module in modules]
     skips = tuple(skip for residual in dropped_residuals(groups, plan) for skip in residual.skips)
     zeros, left = masks(model, groups, plan), masks(model, [group for group in groups if not group.dims], plan)
-    return Cut(zeros, left, kept, sizes, skips, tuple(tokens), passing(network, groups, plan))
+    lists = tuple(_shorter(groups, plan, network))
+    return Cut(zeros, left, kept, sizes, skips, tuple(tokens), lists, passing(network, groups, plan))
+
+
+def _shorter(groups: Sequence[Group], plan: Plan, network: Graph) -> Iterator[Listed]:
+    for group in (group for group in groups if len(group.dims) == 1):
+        keep = plan.keep.get(group.name, torch.ones(0))
+        for names in network.dims[group.dims[0]].modules if not bool(keep.all()) else ():
+            yield Listed(names[0].rpartition(".")[0], tuple(keep.nonzero().flatten().tolist()), len(names))
 
 
 def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: Plan) -> None:
     """Inverse of ``shrink``: place the small network's values back into the dense-shaped one, zero elsewhere."""
-    kept, values = positions(model, groups, plan), dict(state(small))
+    kept, values = positions(model, groups, plan), {name_before(small, name): tensor for name, tensor in state(small)}
     gone, spared = masks(model, groups, plan), {m.tensor for group in groups for m in group.members if not m.zeroed}
     with torch.no_grad():
         for name, tensor in state(model):
@@ -192,7 +201,7 @@ def scatter_(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: 
                     here = spread(torch.ones_like(values[name]), name, tensor.shape, kept) > 0
                     placed = torch.where(here, placed, tensor * gone.get(name, True))
                 tensor.copy_(placed)
-            else:  # the whole layer went
+            else:  # the whole module went
                 tensor.zero_()
 
 
@@ -201,16 +210,47 @@ def spread(values: Tensor, name: str, shape: Sequence[int], kept: Positions) -> 
     return placed(values, {axis: kept[name, axis] for axis in range(len(shape)) if (name, axis) in kept}, shape)
 
 
-def small_masks(model: nn.Module, groups: Sequence[Group], plan: Plan) -> dict[str, Tensor]:
-    """The masks of single weights, in the shapes of the shrunk network."""
+def dense_facts(facts: Facts, small: nn.Module, model: nn.Module, kept: Positions) -> Facts:
+    """What was found of the small network, in the shapes of the dense one: zero at what is gone."""
+    first = {tensor: name for name, tensor in state(model)}
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    names = {name: name_before(small, name) for name, _ in small.named_parameters(remove_duplicate=False)}
+    left = set(names.values())
+
+    def whole(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        gone = {n: torch.zeros_like(x) for n, x in tensors.items() if found and n not in left}
+        here = {names[n]: x for n, x in found.items()}
+        return {n: spread(x, first[tensors[n]], tensors[n].shape, kept) for n, x in here.items()} | gone
+
+    def squared(where: str, gram: Gram) -> Gram:
+        name, _, axis = where.removesuffix("]").rpartition("[")
+        stay, size = kept.get((first[tensors[names[name]]], int(axis))), tensors[names[name]].shape[int(axis)]
+        return gram if stay is None else Gram(placed(gram.matrix, {0: stay, 1: stay}, (size, size)))
+
+    def before(where: str) -> str:
+        name, bracket, axis = where.rpartition("[")
+        return f"{names[name]}{bracket}{axis}"
+
+    return replace(
+        facts,
+        gradient=whole(facts.gradient),
+        activation_norm=whole(facts.activation_norm),
+        activation_variance=whole(facts.activation_variance),
+        gram={before(where): squared(where, gram) for where, gram in facts.gram.items()},
+    )
+
+
+def small_masks(model: nn.Module, small: nn.Module, groups: Sequence[Group], plan: Plan) -> dict[str, Tensor]:
+    """The masks of single weights, in the names and shapes of the shrunk network."""
     kept = positions(model, groups, plan)
     out: dict[str, Tensor] = {}
-    gone = {tensor for residual in dropped_residuals(groups, plan) for tensor in residual.tensors}
+    names = {name_before(small, name): name for name, _ in state(small)}
     for name, mask in masks(model, [group for group in groups if not group.removable], plan).items():
-        if name in gone:
+        if name not in names:  # the whole module went
             continue
-        out[name] = mask
+        left = mask
         for axis in range(mask.dim()):
             if (name, axis) in kept:
-                out[name] = out[name].index_select(axis, kept[name, axis].to(mask.device))
+                left = left.index_select(axis, kept[name, axis].to(mask.device))
+        out[names[name]] = left
     return out

@@ -42,6 +42,7 @@ class Dim:
         least: An operator that it meets picks this many of its positions: they stay at least.
         flagged: Why the network without removed positions differs from the one that holds zeros there: a statistic is
             taken over it. None where they agree.
+        modules: Like modules in lists, which Python picks by number: module i of each list goes with position i.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dim:
     multiple: int = 1
     flagged: str | None = None
     least: int = 1
+    modules: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,22 @@ class Network(Protocol):
     def enclosing(self, dim: str) -> str | None:
         """The dim that this one always comes directly inside of, e.g. the KV heads of a query group; or None."""
         ...
+
+
+def name_before(model: nn.Module, name: str) -> str:
+    """What a module or tensor of a network was called in the dense one: modules in a list may have closed up since.
+
+    Args:
+        model: The network as it is now.
+        name: Qualified.
+    """
+    here: nn.Module | None = model
+    before = []
+    for step in name.split("."):
+        held = {} if here is None else vars(here)
+        before.append(held.get("_names_before", {}).get(step, step))
+        here = held.get("_modules", {}).get(step)
+    return ".".join(before)
 
 
 # ------------------------------------------------------------------------------------------- facts and plans

@@ -111,7 +111,7 @@ def without(tensors: Mapping[str, Tensor], group: Group, unit: int) -> Iterator[
 
 def _check_whole(group: Group, member: Member, tensor: Tensor) -> None:
     most = group.n_units if member.index is None else int(member.index.max()) + 1
-    if group.dims and prod(tensor.shape[dim] for dim in member.dims) < most:
+    if group.dims and member.unit is None and prod(tensor.shape[dim] for dim in member.dims) < most:
         raise SecateursError(
             f"{group.name}: the loss without single units cannot be taken where a width has gone already; "
             "use one round, or a criterion other than loss_increase"

@@ -9,7 +9,7 @@ from itertools import count, pairwise, takewhile
 
 from torch import Tensor, nn
 
-from secateurs.graph import residuals, vocabularies
+from secateurs.graph import lists, residuals, vocabularies
 from secateurs.graph.axes import Axis, Node, factors, leaves, tag
 from secateurs.graph.labels import Label
 from secateurs.graph.network import Factors, Graph, Product, Sum, Vocabulary
@@ -25,11 +25,13 @@ IN_HEADS = frozenset({"batched", "inside heads"})
 def build(model: nn.Module, trace: Trace) -> Graph:
     """Name what the trace found."""
     tensors = dict(state(model))
+    lists.lend_labels_(model, trace, tensors)
     labels = {name: trace.label(tensor) for name, tensor in tensors.items()}
     carriers = _carriers(labels)
     tokens = vocabularies.free(model, trace, tensors, carriers)
     if tokens:  # tables and the layers that score are one
         carriers = _carriers(labels)
+    listed = lists.bind(model, trace, tensors, carriers)
     _freeze_untouchable(carriers, tensors, labels)
     _find_query_groups(labels.values())
     for axis in (axis for label in labels.values() for axis in label.axes):
@@ -50,6 +52,7 @@ def build(model: nn.Module, trace: Trace) -> Graph:
             leaf.multiple,
             leaf.flagged,
             leaf.least,
+            listed.get(leaf, ()),
         )
         for leaf, where in carriers.items()
     }

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from secateurs.types import Counts, Dim, Group, Member, Price, Residual, Weight
+from secateurs.graph import pricing
+from secateurs.types import Dim, Group, Member, Price, Residual, Weight
 
 if TYPE_CHECKING:
     from secateurs.graph.rewrite import Recording
@@ -104,13 +105,14 @@ class Graph:
 
     def macs(self, sizes: Sizes | None = None) -> int:
         """Multiply-accumulates of one forward pass on the traced inputs."""
-        return sum(self._volume(product.axes, sizes or {}) for product in self.products)
+        return pricing.total(self, "macs", sizes or {})
 
     def parameters(self, sizes: Sizes | None = None) -> int:
         """Number of parameters, tied ones once."""
-        return sum(self._volume(self.tensors[name], sizes or {}) for name in self.trainable)
+        return pricing.total(self, "parameters", sizes or {})
 
-    def _volume(self, axes: tuple[Factors, ...], sizes: Sizes) -> int:
+    def volume(self, axes: tuple[Factors, ...], sizes: Sizes) -> int:
+        """Number of entries of a tensor, or products, with these axes."""
         return prod(self.size(axis, sizes) for axis in axes)
 
     def price(self, groups: Sequence[Group], currency: str) -> Price:
@@ -118,57 +120,11 @@ class Graph:
 
         Counted is all that a group has a part in: the products, or parameters, that carry one of its dims or weights.
         """
-        if currency == "units":
-            return Price.linear(groups, {group.name: 1.0 for group in groups})
-        ours = {dim for group in groups for dim in group.dims}
-        owners: dict[int | str, list[Group]] = {}
-        for group in groups:
-            for key in () if group.dims else dict.fromkeys(self._owned(group, currency)):
-                owners.setdefault(key, []).append(group)
-        held = [
-            (axes, owners.get(key, []))
-            for axes, key in self._volumes(currency)
-            if key in owners or any(name in ours for axis in axes for name in named(axis))
-        ]
-
-        def of(counts: Counts) -> float:
-            sizes = {d: self.dims[d].size + counts[g.name] - g.block for g in groups for d in g.dims[-1:]}
-            return sum(self._volume(axes, sizes) * prod(counts[w.name] / w.block for w in ws) for axes, ws in held)
-
-        return Price({group.name: self._unit_cost(group, currency) for group in groups}, of)
-
-    def _volumes(self, currency: str) -> list[tuple[tuple[Factors, ...], int | str]]:
-        """What costs, and what it is known by: the number of a product, the name of a parameter."""
-        if currency == "macs":
-            return [(product.axes, i) for i, product in enumerate(self.products)]
-        return [(self.tensors[name], name) for name in self.trainable]
-
-    def _owned(self, group: Group, currency: str) -> Iterator[int | str]:
-        """What costs less in proportion to the units that go: all of a layer, the products of a weight."""
-        names = {member.tensor for member in group.members}
-        skipped = _under(skip.module for residual in group.residuals for skip in residual.skips)
-        if currency != "macs":
-            yield from names
-            return
-        for i, product in enumerate(self.products):
-            if skipped(product.module) if group.residuals else product.weight in names:
-                yield i
-
-    def _unit_cost(self, group: Group, currency: str) -> float:
-        if group.dims:
-            outer = prod(self.dims[dim].size for dim in group.dims[:-1])
-            return self.saving(group.dims[-1], currency) / outer
-        owned = set(self._owned(group, currency))
-        return sum(self._volume(axes, {}) for axes, key in self._volumes(currency) if key in owned) / group.n_units
+        return pricing.price(self, groups, currency)
 
     def saving(self, dim: str, currency: str) -> int:
         """What one position less of a dim saves, in ``macs`` or ``parameters``."""
-        less = {dim: self.dims[dim].size - 1}
-        if currency == "macs":
-            held = [self.products[i].axes for i in self._products_of[dim]]
-        else:
-            held = [self.tensors[t] for t in {tensor for tensor, _ in self.carriers[dim]} & self.trainable]
-        return sum(self._volume(axes, {}) - self._volume(axes, less) for axes in held)
+        return pricing.saving(self, dim, currency)
 
     @cached_property
     def carriers(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
@@ -181,7 +137,8 @@ class Graph:
         return {name: tuple(where) for name, where in found.items()}
 
     @cached_property
-    def _products_of(self) -> Mapping[str, tuple[int, ...]]:
+    def products_of(self) -> Mapping[str, tuple[int, ...]]:
+        """Dim name -> every product that carries it, by its place."""
         found: dict[str, list[int]] = {name: [] for name in self.dims}
         for i, product in enumerate(self.products):
             for name in {name for axis in product.axes for name in named(axis)}:
@@ -206,6 +163,12 @@ class Graph:
                 reads=(tensor, axis) in self._summed,
             )
             for tensor, axis in places
+        ) + tuple(
+            Member(tensor, (), scored=tensor in self.trainable, unit=i)
+            for modules in (self.dims[dims[-1]].modules if len(dims) == 1 else ())
+            for i, module in enumerate(modules)
+            for tensor in self.tensors
+            if tensor.startswith(f"{module}.")
         )
 
     def _index(self, axis: Factors, dims: tuple[str, ...]) -> Tensor | None:

@@ -29,11 +29,18 @@ class Picks:
         numbers: Tensor -> the axis whose positions its values are numbers of.
         waiting: Numbers that Python took, to select by them in its very next step.
         read: The numbers that the rule of the present operator reads to find positions.
+        listed: How many like modules the lists of the network hold.
+        told: The axes whose positions Python tells apart by number, one by one, as they may be modules in a list; how;
+            and in which module.
+        module: The module that is running.
     """
 
     numbers: ByTensor[Axis] = field(default_factory=ByTensor)
     waiting: list[tuple[Axis, int]] = field(default_factory=list)
     read: list[Tensor] = field(default_factory=list)
+    listed: frozenset[int] = frozenset()
+    told: list[tuple[Axis, str, str]] = field(default_factory=list)
+    module: str = ""
 
     def of(self, tensor: Tensor) -> Axis:
         """The axis that the values of a tensor number; empty where they number none that may shrink."""
@@ -43,6 +50,17 @@ class Picks:
         """The values of a tensor number this axis."""
         if any(leaf.frozen is None for leaf in leaves(axis)):
             self.numbers[tensor] = axis
+
+    def is_listed(self, axis: Axis) -> bool:
+        """Whether an axis is one dim, with as many positions as a list has like modules."""
+        return size_of(axis) in self.listed and len(nodes := factors(axis)) == 1 and nodes[0].parts is None
+
+    def tell(self, axis: Axis, reason: str) -> None:
+        """Python tells one position from another by number: frozen, unless each turns out to be a module in a list."""
+        if self.is_listed(axis):
+            self.told.append((axis, reason, self.module))
+        else:
+            freeze(axis, reason)
 
     def take(self, axis: Axis, number: int) -> bool:
         """Whether a position of an axis is selected by a number that was just picked; it goes with the axis then."""
@@ -88,7 +106,7 @@ class Picks:
         """Numbers that Python took, and did not select by at once, it may have used for anything."""
         for item in waiting:
             if any(item is other for other in self.waiting):
-                freeze(item[0], NUMBERED)
+                self.tell(item[0], NUMBERED)
                 self.waiting = [other for other in self.waiting if other is not item]
 
 

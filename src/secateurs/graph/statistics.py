@@ -23,6 +23,7 @@ from secateurs.graph.network import Factors, Graph, Sum
 from secateurs.graph.precision import Pass
 from secateurs.graph.rules import contraction, reduction, rule_for
 from secateurs.graph.trace import Call, Origin, Trace, Tracer, follow, forward, state
+from secateurs.listed import like_modules
 from secateurs.types import Group, Inputs, Plan
 from secateurs.vocabulary import GONE
 
@@ -108,6 +109,7 @@ class Corrected(Tracer):  # type: ignore[no-untyped-call]  # torch's metaclass h
 
     def __init__(self, model: nn.Module, network: Graph, keep: Mapping[tuple[str, ...], Tensor]) -> None:
         super().__init__(Trace(), rule_for)
+        self.trace.picks.listed = frozenset(map(len, like_modules(model)))
         self.network = network
         self.keep = keep
         self.sizes = {dims[-1]: int(k.sum()) * network.dims[dims[-1]].size // len(k) for dims, k in keep.items()}

@@ -25,6 +25,7 @@ from secateurs.graph.flow import Flow, Operator
 from secateurs.graph.labels import Label, Labels
 from secateurs.graph.picks import Picks
 from secateurs.graph.tensors import ByTensor, tensors_in
+from secateurs.listed import like_modules
 from secateurs.repair import left_alone
 from secateurs.types import Inputs, SecateursError, Weight
 
@@ -245,6 +246,7 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
         trace.labels[tensor] = Label(tuple((Node(n),) for n in tensor.shape), fixed=True)
         trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
         trace.flow.store(name, tensor)
+    trace.picks.listed = frozenset(map(len, like_modules(model)))
     with trace.flow.watching(model, lambda tensor: trace.label(tensor).axes):
         outputs = follow(Tracer(trace, rules), model, inputs)
         trace.flow.results = frozenset(map(trace.flow.value, outputs))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from secateurs.recoveries._evaluating import evaluating
 from secateurs.recoveries._layers import Layer, found, hooked
-from secateurs.types import Batch, SecateursError, Task
+from secateurs.types import Batch, SecateursError, Task, name_before
 
 logger = logging.getLogger("secateurs.recoveries")
 
@@ -87,7 +87,8 @@ class Beside:
         with evaluating(model), evaluating(dense), torch.no_grad():
             layers = {it.name: it for it in found(model, dense, task, batches[0]) if self.mends(it, masks)}
             places = {layer.name: self.target(layer) for layer in layers.values()}
-            with _stopping(model, places), _stopping(dense, places):
+            before = {name: name_before(model, name) for name, _ in model.named_modules()}
+            with _stopping(model, places), _stopping(dense, places, before):
                 pairs = [(Walk(model, task, batch), Walk(dense, task, batch)) for batch in batches] if layers else []
                 self._walk(layers, pairs, masks)
 
@@ -190,8 +191,14 @@ class Walk(greenlet):
 
 
 @contextmanager
-def _stopping(model: nn.Module, places: Mapping[str, str | None]) -> Iterator[None]:
-    """Hooks at which walks stop: where a layer's output is, or before the module that stands there for it."""
+def _stopping(
+    model: nn.Module, places: Mapping[str, str | None], called: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Hooks at which walks stop: where a layer's output is, or before the module that stands there for it.
+
+    ``called`` says what modules are called in this network, where that is not as in ``places``.
+    """
+    called = called or {}
 
     def walk() -> Walk:
         mine = getcurrent()
@@ -209,11 +216,11 @@ def _stopping(model: nn.Module, places: Mapping[str, str | None]) -> Iterator[No
 
     with ExitStack() as hooks:
         for name, place in places.items():
-            layer = model.get_submodule(name)
+            layer = model.get_submodule(called.get(name, name))
             hooks.enter_context(hooked(layer.register_forward_pre_hook(partial(given, name))))
             if place is None:
                 hooks.enter_context(hooked(layer.register_forward_hook(partial(gave, name))))
             else:
-                reader = model.get_submodule(place)
+                reader = model.get_submodule(called.get(place, place))
                 hooks.enter_context(hooked(reader.register_forward_pre_hook(partial(read, name))))
         yield

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateurs.types import Batch, Task
+from secateurs.types import Batch, Task, name_before
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class _Finder:
     """Watches one pass of the pruned network."""
 
     def __init__(self, model: nn.Module, dense: nn.Module) -> None:
-        self._dense = dict(dense.named_modules())
+        modules = dict(dense.named_modules())
+        before = {name: name_before(model, name) for name, _ in model.named_modules()}
+        self._dense = {name: modules[there] for name, there in before.items() if there in modules}
         self._owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
         self._runs: Counter[str] = Counter()
         self._layers: dict[str, Layer] = {}

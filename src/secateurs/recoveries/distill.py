@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from secateurs.recoveries._evaluating import evaluating
 from secateurs.recoveries.fine_tune import FineTune
-from secateurs.types import Batch, SecateursError, Task
+from secateurs.types import Batch, SecateursError, Task, name_before
 
 logger = logging.getLogger("secateurs.recoveries")
 
@@ -88,7 +88,7 @@ class Distill(FineTune):
 
 
 Returns = dict[str, Tensor]
-"""Module name -> what it returned last."""
+"""Module name, as in the dense network -> what it returned last."""
 
 
 @contextmanager
@@ -104,7 +104,8 @@ def _returns(model: nn.Module) -> Iterator[Returns]:
     def hook(name: str) -> Callable[..., None]:
         return lambda module, inputs, out: note(name, out)
 
-    inner = ((name, m) for name, m in model.named_modules() if name and next(m.children(), None) is not None)
+    modules = ((name_before(model, name), module) for name, module in model.named_modules())
+    inner = ((name, m) for name, m in modules if name and next(m.children(), None) is not None)
     handles = [module.register_forward_hook(hook(name)) for name, module in inner]
     try:
         yield seen

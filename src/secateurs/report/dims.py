@@ -90,11 +90,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _carriers(dim: Dim, every: bool) -> str:
+    modules = "".join(f"; with the modules of {names[0].rpartition('.')[0]}" for names in dim.modules)
     if every:
-        return "carried by\n" + "\n".join(f"  {carrier}" for carrier in dim.carriers)
+        return "carried by\n" + "\n".join(f"  {carrier}" for carrier in dim.carriers) + modules
     shown = ", ".join(_without_prefix(carrier, dim.name) for carrier in dim.carriers[:2])
     hidden = len(dim.carriers) - 2
-    return f"carried by {shown}" + (f" and {hidden} more" if hidden > 0 else "")
+    return f"carried by {shown}" + (f" and {hidden} more" if hidden > 0 else "") + modules
 
 
 def _without_prefix(carrier: str, name: str) -> str:

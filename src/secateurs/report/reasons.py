@@ -39,6 +39,8 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("no parameter carries it", "there is no weight that would get smaller"),
     ("integers index it", "a table of whole numbers carries it, such as position numbers"),
     ("no operator that can shrink it reads it", "the traced inputs do not reach it"),
+    ("the example inputs (do not )?reach", "nothing would prove what becomes of it; give inputs with more positions"),
+    ("two dims number the same modules", "what one of them lost the other would lose too"),
     ("it multiplies itself along one axis", "one axis holds every pair of its positions"),
     ("its positions are the numbers of an affine map", "each has a meaning of its own"),
     ("random numbers are drawn for its positions", "with fewer positions other numbers would be drawn"),

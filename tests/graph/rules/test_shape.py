@@ -32,11 +32,6 @@ def test_a_transpose_of_a_weight_is_the_weight() -> None:
     assert (w.outputs, w.inputs) == ((1,), (0,))
 
 
-def test_a_slice_cuts_a_dim_in_two() -> None:
-    graph = hidden(lambda h: h[:, :4], after=4)
-    assert sorted(free(graph).values()) == [2, 4]
-
-
 def test_a_chunked_gate_is_one_dim_in_both_halves() -> None:
     def gate(h: Tensor) -> Tensor:
         u, v = h.chunk(2, dim=-1)
@@ -47,12 +42,6 @@ def test_a_chunked_gate_is_one_dim_in_both_halves() -> None:
     (member, *_) = graph.members(next(iter(free(graph))))
     assert member.index is not None
     assert member.index.tolist() == [[i, i + 6] for i in range(6)]
-
-
-@pytest.mark.parametrize("step", [2, 3])
-def test_every_nth_position_is_a_factor_that_stays(step: int) -> None:
-    graph = hidden(lambda h: torch.cat([h[:, i::step] for i in range(step)], dim=1))
-    assert all(size != step or step == 6 // step for size in free(graph).values())
 
 
 def test_halves_that_change_places_and_are_added_are_one_dim() -> None:
@@ -74,16 +63,6 @@ def test_a_padding_is_fixed_and_what_it_borders_is_not() -> None:
     graph = hidden(lambda h: F.pad(h, (2, 1)), after=9)
     assert 6 in free(graph).values()
     assert any("padding" in (dim.frozen or "") for dim in graph.dims.values())
-
-
-def test_positions_by_number_freeze() -> None:
-    def forward(self: nn.Module, x: Tensor) -> Tensor:
-        h = self.a(x)
-        return self.b(h) + h[:, 2:3].squeeze(1).unsqueeze(1) * 0 + h.select(1, 0)[:, None]
-
-    assert "by number" in str(
-        [d.frozen for d in traced(forward, X, a=nn.Linear(4, 6), b=nn.Linear(6, 2)).dims.values()]
-    )
 
 
 def test_copies_along_a_new_dim_are_a_dim_of_their_own() -> None:
@@ -157,39 +136,6 @@ def test_tiles_are_copies_times_what_was_there() -> None:
     assert it.free("b.weight", 1) == [6, 3] and it.graph.size(it.graph.tensors["b.weight"][1][:1]) == 3
 
 
-def test_positions_taken_apart_are_frozen() -> None:
-    it = see(lambda m, x: sum(m.b(h) for h in m.a(x).view(-1, 2, 3).unbind(1)), X, a=nn.Linear(4, 6), b=nn.Linear(3, 2))
-    assert it.axis("a.weight") == [(2, "its positions are taken apart"), (3, None)]
-
-
-def test_a_position_picked_by_number_is_frozen_and_the_rest_is_not() -> None:
-    it = see(lambda m, x: m.b(m.a(x).view(x.shape[0], -1, 3)[:, 1]), X, a=nn.Linear(4, 6), b=nn.Linear(3, 2))
-    assert it.axis("a.weight") == [(2, "one of its positions is picked by number"), (3, None)]
-
-
-def test_a_stride_freezes_what_it_steps_over() -> None:
-    it = see(lambda m, x: m.b(m.a(x)[:, 1::2]), X, a=nn.Linear(4, 6), b=nn.Linear(3, 2))
-    assert it.axis("a.weight") == [(3, None), (2, "its positions are taken apart by a stride")]
-    assert it.proven()
-
-
-def test_a_stride_that_does_not_divide_freezes_all() -> None:
-    it = see(lambda m, x: m.b(m.a(x)[:, ::4]), X, a=nn.Linear(4, 6), b=nn.Linear(2, 2))
-    assert it.reason("a.weight") == it.reason("b.weight", 1) == "aten.slice cuts across it"
-
-
-@pytest.mark.parametrize("function", [lambda h: h.split([1, 5], 1)[1], lambda h: h[:, 1:]])
-def test_a_stretch_that_cuts_across_a_factor_freezes_it(function: Callable[[Tensor], Tensor]) -> None:
-    """After a transposition the axis is three times two, and no sum."""
-    it = see(
-        lambda m, x: m.b(function(m.a(x).view(-1, 2, 3).transpose(1, 2).flatten(1))),
-        X,
-        a=nn.Linear(4, 6),
-        b=nn.Linear(5, 2),
-    )
-    assert all(frozen for _, frozen in it.axis("a.weight"))
-
-
 def test_a_border_of_ones_is_one_where_channels_were_removed() -> None:
     def function(m: nn.Module, x: Tensor, value: float) -> Tensor:
         return m.b(F.pad(m.a(x).view(x.shape[0], -1, 5), (1, 1), value=value).sum(1))
@@ -220,17 +166,6 @@ def test_a_concatenation_along_another_dim_unifies() -> None:
     )
     assert it.same(("a.weight", 0), ("c.weight", 0), ("b.weight", 1))
     assert it.proven()
-
-
-def test_what_is_split_and_put_together_again_is_not_torn() -> None:
-    it = see(
-        lambda m, x: m.b(torch.cat(m.a(x).split((2, 4), 1), 1)) + m.b(m.c(x)),
-        X,
-        a=nn.Linear(4, 6),
-        c=nn.Linear(4, 6),
-        b=nn.Linear(6, 2),
-    )
-    assert it.free("a.weight") == it.free("c.weight") == it.free("b.weight", 1) == [2, 4]
 
 
 def test_a_fused_projection_is_told_apart_by_its_heads() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from secateurs.graph.rules import contraction, indexing, moving, pointwise, recurrent, reduction, shape
+from secateurs.graph.rules import contraction, indexing, moving, pointwise, recurrent, reduction, shape, taking
 from secateurs.graph.rules.making import apart
 from secateurs.graph.rules.picking import minded
 from secateurs.graph.trace import Rule
@@ -15,7 +15,7 @@ from secateurs.graph.trace import Rule
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
     {
         name: rule
-        for family in (pointwise, shape, moving, contraction, reduction, indexing, recurrent)
+        for family in (pointwise, shape, taking, moving, contraction, reduction, indexing, recurrent)
         for name, rule in family.RULES.items()
     }
 )

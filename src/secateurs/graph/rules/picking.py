@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateurs.graph.axes import Axis, freeze
+from secateurs.graph.axes import Axis, factors, freeze
 from secateurs.graph.picks import NUMBERED
 from secateurs.graph.trace import Call, Rule
 
@@ -27,6 +27,7 @@ def minded(rule: Rule) -> Rule:
         picks = call.trace.picks
         waiting = list(picks.waiting)
         picks.read.clear()
+        picks.module = call.trace.flow.module
         rule(call)
         picks.settle(waiting)
         for i, tensor in enumerate(call.inputs()):
@@ -36,14 +37,25 @@ def minded(rule: Rule) -> Rule:
             if i == 0 and _among(call, PASSES):
                 for out in call.outputs()[: 1 if call.name == "aten.sort" else None]:
                     picks.give(numbered, out)
-            elif not any(tensor is other for other in picks.read) and not _beyond(call, numbered):
-                freeze(numbered, NUMBERED)
+            elif not any(tensor is other for other in picks.read) and not _is_equivariant(call, numbered):
+                (picks.tell if _is_sought(call) else freeze)(numbered, NUMBERED)
 
     return wrapped
 
 
 def _among(call: Call, names: str) -> bool:
     return call.name.removeprefix("aten.") in names.split()
+
+
+def _is_sought(call: Call) -> bool:
+    """Whether one position is looked for among numbers: ``picks == 3``."""
+    return _among(call, "eq ne") and isinstance(call.args[1], int)
+
+
+def _is_equivariant(call: Call, numbered: Axis) -> bool:
+    """Whether the answer is the same in new numbers: one is no position's that may go, or both number the same dim."""
+    both = [picks for picks in map(call.trace.picks.of, call.inputs()) if factors(picks) == factors(numbered)]
+    return _beyond(call, numbered) or (_among(call, "eq ne") and len(both) == 2)
 
 
 def _beyond(call: Call, numbered: Axis) -> bool:

@@ -1,4 +1,4 @@
-"""Operators that move positions and change none: views, permutations, expansion, slices, concatenation, padding."""
+"""Operators that move positions and change none: views, permutations, expansion, concatenation, padding."""
 
 from __future__ import annotations
 
@@ -94,68 +94,6 @@ def repeat(call: Call) -> None:
     call.give(axes, (*label.dirty, *fresh), out)
 
 
-def select(call: Call) -> None:
-    """One position of a dim by its number: the dim is told apart position by position, unless it was picked by rank."""
-    source = call.inputs()[0]
-    label = call.label(source)
-    dim = call.arg(1, "dim", 0) % source.dim()
-    if not call.trace.picks.take(label.axes[dim], call.args[2]):
-        freeze(label.axes[dim], "one of its positions is picked by number")
-    call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty)
-
-
-def unbind(call: Call) -> None:
-    """All positions of one dim, one tensor each."""
-    source = call.inputs()[0]
-    label = call.label(source)
-    dim = call.arg(1, "dim", 0) % source.dim()
-    freeze(label.axes[dim], "its positions are taken apart")
-    for out in call.outputs():
-        call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty, out)
-
-
-def slice_(call: Call) -> None:
-    """A stretch of a dim refines it to a sum; every second position refines it to a product with 2."""
-    source, out = call.inputs()[0], call.outputs()[0]
-    label = call.label(source)
-    dim = call.arg(1, "dim", 0) % source.dim()
-    size, step = source.shape[dim], call.arg(4, "step", 1)
-    start = call.arg(2, "start") or 0
-    start = min(max(start + size if start < 0 else start, 0), size)
-    axis = label.axes[dim]
-    try:
-        if step == 1:
-            _, tail = cut(axis, start)
-            taken, _ = cut(tail, out.shape[dim])
-        elif size % step == 0 and start < step and out.shape[dim] == size // step:
-            lead, trail = split(axis, size // step)
-            freeze((trail,), "its positions are taken apart by a stride")
-            taken = (lead,)
-        else:
-            raise MisalignedError
-    except MisalignedError:
-        freeze(axis, f"{call.name} cuts across it")
-        taken = (Node(out.shape[dim], f"{call.name} cuts across it"),)
-    axes = [*label.axes[:dim], taken, *label.axes[dim + 1 :]]
-    call.give(axes, label.dirty, out)
-
-
-def split_(call: Call) -> None:
-    """Consecutive stretches of one dim."""
-    source = call.inputs()[0]
-    label = call.label(source)
-    dim = call.arg(2, "dim", 0) % source.dim()
-    rest = label.axes[dim]
-    for out in call.outputs():
-        try:
-            taken, rest = cut(rest, out.shape[dim])
-        except MisalignedError:
-            freeze(label.axes[dim], f"{call.name} cuts across it")
-            taken = (Node(out.shape[dim], f"{call.name} cuts across it"),)
-            rest = (Node(size_of(rest) - out.shape[dim], f"{call.name} cuts across it"),)
-        call.give([*label.axes[:dim], taken, *label.axes[dim + 1 :]], label.dirty, out)
-
-
 def cat(call: Call) -> None:
     """A sum along one dim; the other dims are unified."""
     tensors: list[Tensor] = [t for t in call.args[0] if t.numel() or t.dim() > 1]
@@ -165,9 +103,19 @@ def cat(call: Call) -> None:
         for d, axis in enumerate(call.axes(tensor)):
             if d != dim:
                 unify(first[d], axis, f"{call.name} meets it in two arrangements")
-    axes = list(first)
-    axes[dim] = concatenation([call.axes(t)[dim] for t in tensors])
-    call.give(axes, call.dirty(*tensors))
+    axes, dirty = list(first), call.dirty(*tensors)
+    if all(tensor.shape[dim] == 1 for tensor in tensors) and len(tensors) in call.trace.picks.listed:
+        axes[dim], dirty = _side_by_side(call, tensors)
+    else:
+        axes[dim] = concatenation([call.axes(t)[dim] for t in tensors])
+    call.give(axes, dirty)
+
+
+def _side_by_side(call: Call, tensors: Sequence[Tensor]) -> tuple[Axis, frozenset[Node]]:
+    """A dim with a tensor for each position, of which nobody knows whether it is zero; and what is dirty then."""
+    node = Node(len(tensors))
+    call.trace.picks.tell((node,), "its positions are stacked one by one")
+    return (node,), call.dirty(*tensors) | {node}
 
 
 def stack(call: Call) -> None:
@@ -178,8 +126,9 @@ def stack(call: Call) -> None:
         for mine, other in zip(axes, call.axes(tensor), strict=True):
             unify(mine, other, f"{call.name} meets it in two arrangements")
     dim = call.arg(1, "dim", 0) % (len(axes) + 1)
-    axes.insert(dim, (Node(len(tensors), "its positions are stacked one by one"),))
-    call.give(axes, call.dirty(*tensors))
+    axis, dirty = _side_by_side(call, tensors)
+    axes.insert(dim, axis)
+    call.give(axes, dirty)
 
 
 def as_complex(call: Call) -> None:
@@ -266,14 +215,6 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
         "aten.t_": transpose,
         "aten.expand": expand,
         "aten.repeat": repeat,
-        "aten.select": select,
-        "aten.unbind": unbind,
-        "aten.slice": slice_,
-        "aten.split": split_,
-        "aten.split_with_sizes": split_,
-        "aten.unsafe_split": split_,
-        "aten.unsafe_split_with_sizes": split_,
-        "aten.unsafe_chunk": split_,
         "aten.pixel_shuffle": pixel_shuffle,
         "aten.col2im": pixel_shuffle,
         "aten.channel_shuffle": channel_shuffle,
