@@ -254,7 +254,8 @@ def name_before(model: nn.Module, name: str) -> str:
     for step in name.split("."):
         held = {} if here is None else vars(here)
         before.append(held.get("_names_before", {}).get(step, step))
-        here = held.get("_modules", {}).get(step)
+        inside = held.get("_modules")
+        here = inside.get(step) if isinstance(inside, dict) else None  # a scripted module keeps them in its own way
     return ".".join(before)
 
 
