@@ -22,8 +22,8 @@ DOCS = ROOT / "docs"
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "blocks", "listed", "moments", "program", "rows", "shelf", "stacks", "twins", "units"}
-    | {"vocabulary"},
+    {"names", "attention", "blocks", "listed", "moments", "orders", "program", "rows", "shelf", "stacks"}
+    | {"twins", "units", "vocabulary"},
     {"multiplied", "repair"},
     {"sequential"},
     {"stream"},

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from secateurs.multiplied import Multiplied, Stacked
+from secateurs.twins import Drift
 
 
 def test_moments_by_hand() -> None:
@@ -23,6 +24,26 @@ def test_gram_matrix_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Multiplied(True)
     seen.add(x)
     torch.testing.assert_close(seen.gram.matrix, x.T @ x)
+
+
+@pytest.mark.parametrize("gram", [False, True])
+def test_features_in_another_order(gram: bool) -> None:
+    x, order = torch.randn(9, 4), torch.tensor([2, 0, 3, 1])
+    seen, wanted = Multiplied(gram), Multiplied(gram)
+    seen.add(x)
+    seen.drift, wanted.drift = Drift(), Drift()
+    seen.drift.add(x, 2 * x)
+    seen.drift.add_stream("w", x, x, 3 * x)
+    seen.reorder_(order)
+    wanted.add(x[:, order])
+    wanted.drift.add(x[:, order], 2 * x[:, order])
+    wanted.drift.add_stream("w", x[:, order], x, 3 * x)
+    torch.testing.assert_close(seen.norm, wanted.norm)
+    assert seen.order is not None and seen.order.tolist() == order.tolist()
+    if gram:
+        torch.testing.assert_close(seen.gram.matrix, wanted.gram.matrix)
+        weight = torch.randn(4, 4)
+        torch.testing.assert_close(seen.aim("w", weight), wanted.aim("w", weight))
 
 
 @pytest.mark.parametrize("gram", [False, True])

@@ -65,10 +65,12 @@ def saved(directory: Path, **changes: Any) -> Checkpoint:
         wanda(),
         wanda(solver=Sparsegpt()),
         wanda(solver=Sparsegpt(), compensate=True),
+        wanda(permute=True),
+        wanda(solver=Sparsegpt(), compensate=True, permute=True),
         wanda(structure=(Weight(per="row"),)),
         wanda(structure=(Weight(),), allocation=GlobalRank()),
     ],
-    ids=["2:4", "sparsegpt", "compensate", "rows", "global"],
+    ids=["2:4", "sparsegpt", "compensate", "permute", "permute_compensate", "rows", "global"],
 )
 def test_a_checkpoint_becomes_what_the_network_in_memory_does(recipe: Recipe, tmp_path: Path) -> None:
     source = saved(tmp_path / "dense")

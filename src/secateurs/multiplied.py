@@ -18,6 +18,8 @@ class Multiplied:
 
     Args:
         gram: Whether products of features are wanted, or their squares alone.
+
+    ``order`` is in which order the features are taken, where it is another than the one in which they came.
     """
 
     def __init__(self, gram: bool) -> None:
@@ -25,6 +27,7 @@ class Multiplied:
         self._products = gram
         self._sums: Tensor | None = None
         self.drift: Drift | None = None
+        self.order: Tensor | None = None
 
     @classmethod
     def even(cls, gram: bool, like: Tensor) -> Multiplied:
@@ -61,6 +64,18 @@ class Multiplied:
         if self.drift is None or self.drift.tokens < self.tokens:
             return weight
         return self.drift.made_up_for(name, weight, self.gram)
+
+    def reorder_(self, order: Tensor) -> None:
+        """The features in another order, ``(i,)``: that of the weight from here on."""
+        assert self._sums is not None and self.order is None
+        self.order = order.to(self._sums.device)
+        if self._products:
+            matrix = self.gram.matrix[self.order][:, self.order]
+            self._sums, self.gram = matrix, Gram(matrix)
+        else:
+            self._sums = self._sums[self.order]
+        if self.drift is not None:
+            self.drift.reorder_(self.order)
 
     @property
     def norm(self) -> Tensor:

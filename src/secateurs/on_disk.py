@@ -22,6 +22,7 @@ from secateurs.evidence import check_finite
 from secateurs.graph import trace
 from secateurs.measures.instruments.forward import prepared
 from secateurs.multiplied import Multiplied, Stacked
+from secateurs.orders import orders
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
 from secateurs.settling import Later, Settling, single_weights
@@ -222,6 +223,7 @@ def prune_checkpoint(
         before = len(set(blocks) & set(writer.finished))
         weights = {weight.name: weight for weight in traced.weights}
         settling = Settling(network, weights, by_weight, {}, recipe)
+        settling.orders = orders(traced, by_weight) if recipe.permute else {}
         price = traced.price(groups, recipe.allocation.currency)
         scores = Later(partial(_dense_scores, job, settling, waiting))
         with writer.given_up_unless(blocks):

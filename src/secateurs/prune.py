@@ -25,6 +25,7 @@ from secateurs.graph.bundles import paired
 from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.weightless import has_values
+from secateurs.orders import orders
 from secateurs.proof import UnprovenError
 from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
@@ -157,7 +158,9 @@ def _rounds(
         counts = recipe.allocation(groups, scores, step, price)
         if recipe.sequential:
             weights = {weight.name: weight for weight in network.weights}
-            settling = Settling(current, weights, single_weights(groups), counts, recipe, plan)
+            single = single_weights(groups)
+            settling = Settling(current, weights, single, counts, recipe, plan)
+            settling.orders = orders(network, single) if recipe.permute else {}
             plan = plan & settle_network_(settling, task)
         else:
             plan = plan & choose(recipe.chooser, current, groups, (scores, counts), facts)

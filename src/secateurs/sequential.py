@@ -149,6 +149,7 @@ class _Walk:
         self.main = greenlet.getcurrent()
         self.twins: Twins | None = None
         self.held: dict[greenlet, list[Tensor]] = {}
+        self.orders: dict[str, Tensor] = {}
         self.away: dict[greenlet, Fetch] = {}
 
     def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool, twins: Twins | None) -> None:
@@ -207,6 +208,8 @@ class _Walk:
             if self.twins is not None:
                 self.twins.keep(self.module[name])
             self.settle(name, multiplied)
+            if isinstance(multiplied, Multiplied) and multiplied.order is not None:
+                self.orders[name] = multiplied.order
             return
         if self.twins is not None:
             self.twins.stacks[name] = self.stacks.own[name].detach().clone()
@@ -215,16 +218,16 @@ class _Walk:
         if self.twins is not None:
             self.stacks.look(name)
 
-    def meet(self, module: nn.Module, given: tuple[Any, ...]) -> None:
-        """Before a module runs: wait, if its weight is not settled yet."""
+    def meet(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Before a module runs: wait, if its weight is not settled yet; then go on with features in its order."""
         name = self.single[module]
         if name not in self.open:
-            return
+            return None
         here, x = greenlet.getcurrent(), given[0]
         before, multiplied = self.last.get(here, (None, None))
         if before is x and multiplied is not None:  # all have met this input: it is known already
             self._settle(name, multiplied)
-            return
+            return None
         if not self._theirs(here):
             found = self.multiplied.setdefault(name, Multiplied(self.gram))
             assert isinstance(found, Multiplied)
@@ -232,6 +235,8 @@ class _Walk:
             multiplied.add(x)
         self.last[here] = (x, multiplied)
         self._wait(here, name)
+        order = None if self._theirs(here) else self.orders.get(name)
+        return None if order is None else (x.index_select(-1, order), *given[1:])
 
     def meet_stack(self, name: str, x: Tensor, ends: Tensor | None) -> Tensor | None:
         """Before a stack is multiplied: wait, if it is not settled yet; twins are given the dense one."""
@@ -257,7 +262,7 @@ class _Walk:
 
 
 @contextmanager
-def _before(modules: Any, meet: Callable[[nn.Module, tuple[Any, ...]], None]) -> Iterator[None]:
+def _before(modules: Any, meet: Callable[[nn.Module, tuple[Any, ...]], Any]) -> Iterator[None]:
     handles = [module.register_forward_pre_hook(meet) for module in modules]
     try:
         yield

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from secateurs import evidence, surgery
 from secateurs.multiplied import Multiplied, Stacked
+from secateurs.orders import Order, best_order
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
 from secateurs.sequential import holders, plain, settle_, single
@@ -46,6 +47,8 @@ class Settling:
         plan: What stayed before; nothing else comes back.
         short: Names of weights that were settled on fewer tokens than they have input features.
         unseen: Names of matrices in stacks that met no token.
+        orders: The weights whose features may be put in another order.
+        moved: Tensors that were put in another order: name, axis, order.
     """
 
     network: nn.Module
@@ -56,6 +59,8 @@ class Settling:
     plan: Plan = field(default_factory=lambda: Plan({}))
     short: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    moved: list[tuple[str, int, Tensor]] = field(default_factory=list)
 
     def __call__(self, name: str, multiplied: Multiplied | Stacked | None) -> Tensor:
         """Settle this weight; which of its units stay, ``(n_units,)`` bool.
@@ -69,7 +74,25 @@ class Settling:
         """
         if isinstance(multiplied, Stacked):
             self.unseen += [f"{name}[{i}]" for i, one in enumerate(multiplied.parts) if not one.tokens]
+        if name in self.orders and self.groups[name].name not in self.plan.keep:
+            self._reorder_(name, self.orders[name], multiplied)
         return torch.cat([self._settled(part) for part in self._parts(name, multiplied)])
+
+    def _reorder_(self, name: str, order: Order, multiplied: Multiplied | Stacked | None) -> None:
+        """Put the features of a weight, and what writes them, in the order in which most is kept."""
+        tensors = {member.tensor: self.network.get_parameter(member.tensor) for member in order.members}
+        if any(tensor.is_meta for tensor in tensors.values()) or isinstance(multiplied, Stacked):
+            return
+        group = self.groups[name]
+        scores = self.scores(name, multiplied).view(group.grid)
+        laid = [scores[:, places.to(scores.device)].transpose(1, 2).flatten(0, 1) for places in order.places]
+        best = torch.stack([best_order(rows, group.block, self.counts[group.name]) for rows in laid])
+        for tensor, axis, positions in order.moves(best, {key: tuple(it.shape) for key, it in tensors.items()}):
+            values = tensors[tensor].detach()
+            values.copy_(values.index_select(axis, positions.to(values.device)))
+            if tensor == name and multiplied is not None:
+                multiplied.reorder_(positions)
+            self.moved.append((tensor, axis, positions))
 
     def _settled(self, part: _Part) -> Tensor:
         group, scores = part.group, self._scored(part)
@@ -214,14 +237,23 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
         SecateursError: As ``plain`` and ``Settling``.
     """
     network, recipe, groups = settling.network, settling.recipe, settling.groups
-    evidence.check_finite(dict(network.named_parameters()))
-    if not recipe.calibrated:
-        return Plan({group.name: settling(name, None).cpu() for name, group in groups.items()})
     kept: dict[str, Tensor] = {}
 
-    def settle(name: str, multiplied: Multiplied | Stacked) -> None:
-        kept[groups[name].name] = settling(name, multiplied).cpu()
+    def settle(name: str, multiplied: Multiplied | Stacked | None) -> None:
+        found = settling(name, multiplied).cpu()
+        while settling.moved:
+            tensor, axis, order = settling.moved.pop()
+            group = groups.get(tensor)
+            if group is not None and group.name in kept:
+                along = group.members[0].dims.index(axis)
+                kept[group.name] = kept[group.name].view(group.grid).index_select(along, order).flatten()
+        kept[groups[name].name] = found
 
+    evidence.check_finite(dict(network.named_parameters()))
+    if not recipe.calibrated:
+        for name in groups:
+            settle(name, None)
+        return Plan(kept)
     with evidence.undisturbed(network):
         batches = [batch for _, batch in evidence.calibration(task, recipe.calibration_batches, "calibration")]
         forwards = [partial(_run, task, network, batch) for batch in batches]

@@ -49,6 +49,12 @@ class Drift:
         if stream.shape == dense.shape:
             self._streams[name] = _plus(self._streams.get(name), (_flat(dense) - _flat(stream)).T @ _flat(x))
 
+    def reorder_(self, order: Tensor) -> None:
+        """The features of what the weight meets in another order: ``(i,)``."""
+        if self._inputs is not None:
+            self._inputs = self._inputs[order][:, order]
+        self._streams = {name: stream[:, order] for name, stream in self._streams.items()}
+
     def made_up_for(self, name: str, weight: Tensor, gram: Gram) -> Tensor:
         """What the weight should come to: ``(o, i)``."""
         if self._inputs is None:

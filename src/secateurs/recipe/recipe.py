@@ -57,6 +57,8 @@ class Recipe:
             what stays keeps its value.
         compensate: Whether the solver makes up for what the weights settled before have changed as well, towards what
             the dense network gives.
+        permute: Whether, where few neighbours compete (N:M), the features that a weight reads are first put in an order
+            in which more is kept; what writes them is put in the same, so that the network stays what it is.
         basis: To which units the dims that the structures can prune are turned first, where that changes nothing of
             what the network computes; None: they are pruned as they are.
 
@@ -76,6 +78,7 @@ class Recipe:
     sequential: bool = False
     solver: Solver | None = None
     compensate: bool = False
+    permute: bool = False
     basis: Basis | None = None
 
     def __post_init__(self) -> None:
@@ -90,13 +93,15 @@ class Recipe:
             raise SecateursError("recipe: a chooser looks at units of groups, not at single weights; drop sequential")
         if self.basis is not None and self.sequential:
             raise SecateursError("recipe: a basis turns dims that can shrink, not single weights; drop sequential")
+        if self.permute and not self.sequential:
+            raise SecateursError("recipe: features are put in order as weights are settled; add sequential: true")
         if self.compensate and self.solver is None:
             raise SecateursError("recipe: only a solver changes values such that they compensate; name one as solver")
 
     @property
     def calibrated(self) -> bool:
         """Whether criterion, solver or basis look at what data make of the network, and not at its weights alone."""
-        return self.solver is not None or self.basis is not None or bool(self.criterion.needs - {"weight"})
+        return self.solver is not None or self.basis is not None or bool(self.needs - {"weight"})
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -140,7 +145,7 @@ class Recipe:
         values["structure"] = tuple(part("structure", structure) for structure in structures)
         if "calibration_batches" in spec:
             values["calibration_batches"] = fit("recipe", "calibration_batches", spec["calibration_batches"], int)
-        for switch in ("rewrite", "sequential", "compensate"):
+        for switch in ("rewrite", "sequential", "compensate", "permute"):
             if switch in spec:
                 values[switch] = fit("recipe", switch, spec[switch], bool)
         for optional in _OPTIONAL:
@@ -158,6 +163,7 @@ class Recipe:
             "rewrite": self.rewrite,
             "sequential": self.sequential,
             "compensate": self.compensate,
+            "permute": self.permute,
             **{axis: None if part is None else describe(axis, part) for axis, part in optional.items()},
         }
 
