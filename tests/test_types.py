@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateurs.types import Criterion, Gram, Group, Measure, Member, Plan, Reading, Rows, Schedule
+from secateurs.types import Criterion, Gram, Group, Measure, Member, Plan, Reading, Rows, Schedule, SecateursError
 
 
 @st.composite
@@ -117,3 +117,18 @@ def test_what_is_made_of_a_gram_is_made_once() -> None:
     assert gram.once("root", root) is first
     assert torch.equal(gram.once("double", lambda matrix: 2 * matrix), torch.eye(2) * 8)
     assert len(asked) == 1
+
+
+def test_the_inverse_of_second_moments_is_damped_as_far_as_it_takes(caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    matrix = x.T @ x
+    gram = Gram(matrix)
+    expected = torch.linalg.inv(matrix + 0.1 * matrix.diagonal().mean() * torch.eye(4))
+    assert torch.allclose(gram.inverse(0.1), expected, rtol=1e-4)
+    assert torch.equal(gram.matrix, x.T @ x) and not caplog.records
+    singular = torch.tensor([[1.0, 1.0000001], [1.0000001, 1.0]])
+    assert Gram(singular).inverse(1e-12).isfinite().all()
+    assert "instead of 1e-12" in caplog.text
+    assert Gram(torch.zeros(2, 2)).inverse(0.01).isfinite().all()
+    with pytest.raises(SecateursError, match="look for NaN"):
+        Gram(torch.full((2, 2), torch.nan)).inverse(0.01)

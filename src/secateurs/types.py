@@ -6,6 +6,7 @@ axes depend on this module alone, so every combination of parts is legal by cons
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+logger = logging.getLogger("secateurs.types")
 _Made = TypeVar("_Made")
 
 
@@ -286,6 +288,29 @@ class Gram:
             self._made[key] = make(self.matrix)
         made: _Made = self._made[key]
         return made
+
+    def inverse(self, damping: float) -> Tensor:
+        """``(G + damping mean(diag G) I)^-1``, ``(i, i)`` float32; made anew, as it takes as much memory again.
+
+        Args:
+            damping: A share, above 0; ten times as much, with a warning, until there is an inverse.
+
+        Raises:
+            SecateursError: The matrix is not finite.
+        """
+        if not bool(self.matrix.isfinite().all()):
+            raise SecateursError("second moments of a weight's input are not finite; look for NaN in the activations")
+        wide = self.matrix.to(torch.float32 if self.matrix.device.type == "mps" else torch.float64, copy=True)
+        mean, share, added = max(float(wide.diagonal().mean()), 1e-30), damping, 0.0
+        while True:
+            wide.diagonal().add_(share * mean - added)
+            factor, failed = torch.linalg.cholesky_ex(wide)
+            if not int(failed):
+                break
+            share, added = 10 * share, share * mean
+        if share > damping:
+            logger.warning("singular second moments of a weight's input: damped by %g instead of %g", share, damping)
+        return torch.cholesky_inverse(factor).float()
 
 
 @dataclass(frozen=True, slots=True)

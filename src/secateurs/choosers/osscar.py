@@ -99,12 +99,9 @@ class _Reader:
 
     def __init__(self, rows: Rows, damping: float) -> None:
         assert rows.gram is not None
-        matrix = rows.gram.matrix
-        wide = matrix.to(torch.float32 if matrix.device.type == "mps" else torch.float64, copy=True)
-        wide.diagonal().add_(damping * wide.diagonal().mean().clamp_min(1e-30))
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(wide)).float()
-        self.size = len(matrix) // len(rows.weight)
-        self.weight = rows.weight.reshape(len(matrix), -1).float()
+        self.inverse = rows.gram.inverse(damping)
+        self.size = len(self.inverse) // len(rows.weight)
+        self.weight = rows.weight.reshape(len(self.inverse), -1).float()
 
     def weighed(self, stays: Tensor) -> _State:
         here = stays.repeat_interleave(self.size).to(self.weight.device)

@@ -65,7 +65,7 @@ class Reader:
     def __init__(self, weight: Tensor, gram: Gram, units: int, damping: float) -> None:
         self.size = len(weight) // units
         self.weight = weight.float().clone()
-        self.inverse = gram.once(("inverse", damping), lambda matrix: _inverse(matrix, damping)).clone()
+        self.inverse = gram.inverse(damping)
         self.blocks = self._diagonal()
         self.left = self.weight.new_zeros(len(weight), 0)
 
@@ -101,10 +101,3 @@ class Reader:
         self.inverse.addmm_(self.left, self.left.T, alpha=-1)
         self.inverse, self.weight = self.inverse[features][:, features], self.weight[features]
         self.left, self.blocks = self.weight.new_zeros(len(self.weight), 0), self._diagonal()
-
-
-def _inverse(matrix: Tensor, damping: float) -> Tensor:
-    """Of the damped second moments; in double precision on the way where the device has it."""
-    wide = matrix.to(torch.float32 if matrix.device.type == "mps" else torch.float64, copy=True)
-    wide.diagonal().add_(damping * wide.diagonal().mean().clamp_min(1e-30))
-    return torch.cholesky_inverse(torch.linalg.cholesky(wide)).float()

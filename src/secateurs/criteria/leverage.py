@@ -47,9 +47,6 @@ class Leverage:
         return torch.stack([self._of(gram, len(weight)) * weight.any(dim=1) for weight, gram in read]).sum(dim=0)
 
     def _of(self, gram: Gram, units: int) -> Tensor:
-        """``1 - r ((C + r I)^-1)_ii``, summed over the inputs of each unit: ``(n_units,)`` float32."""
-        wide = gram.matrix.to(torch.float32 if gram.matrix.device.type == "mps" else torch.float64, copy=True)
-        ridge = self.ridge * wide.diagonal().mean().clamp_min(1e-30)
-        wide.diagonal().add_(ridge)
-        left = ridge * torch.cholesky_inverse(torch.linalg.cholesky(wide)).diagonal()
-        return (1 - left).clamp_min(0).view(units, -1).sum(dim=1).float()
+        """The diagonal, summed over the inputs of each unit: ``(n_units,)`` float32."""
+        diagonal: Tensor = (gram.matrix * gram.inverse(self.ridge)).sum(dim=1)  # both are symmetric
+        return diagonal.clamp_min(0).view(units, -1).sum(dim=1)
