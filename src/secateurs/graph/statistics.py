@@ -168,7 +168,7 @@ def placed(tensor: Tensor, where: Places, shape: Sequence[int]) -> Tensor:
     for d, stay in where.items():
         if tensor.shape[d] == len(stay):
             whole = tensor.new_zeros([*tensor.shape[:d], shape[d], *tensor.shape[d + 1 :]])
-            tensor = whole.index_copy(d, stay.to(tensor.device), tensor)
+            tensor = whole.index_copy_(d, stay.to(tensor.device), tensor)
     return tensor
 
 
