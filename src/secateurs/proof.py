@@ -125,6 +125,7 @@ def _found(
             difference = wanted.compared(model)
         if max(difference.size, progress.apart if wanted.along else 0.0) <= wanted.tolerance:
             return (*repairs, *mirrored)
+        progress.said = difference.words
         problems.append((progress.reached, difference.words))
         for (module, attribute), value in undo.items():
             setattr(model.get_submodule(module), attribute, value)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from networks import trained_
 from secateurs import surgery
 from secateurs.graph import trace
-from secateurs.graph.attempts import MOST_TRIES, Progress, attempts
+from secateurs.graph.attempts import MOST_IN_VAIN, MOST_TRIES, Progress, attempts
 from secateurs.graph.trace import forward
 from secateurs.types import Group, Plan
 
@@ -33,7 +33,14 @@ def test_several_that_must_change_together_are_found_too() -> None:
     assert found[0] == (0, 0, 0)
     assert len(found) == len(set(found)) == 1 + 4 + 5 + 2
     assert (2, 1, 0) in found and (0, 1, 1) in found
-    assert len(list(attempts([(0, 1)] * 30, Progress()))) == MOST_TRIES
+
+
+def test_what_changes_nothing_is_given_up_early() -> None:
+    assert len(list(attempts([(0, 1)] * 30, Progress()))) == 1 + 30 + MOST_IN_VAIN
+    progress = Progress()
+    for n, _ in enumerate(attempts([(0, 1)] * 30, progress), start=1):
+        progress.said = f"something else, {n}"
+    assert n == MOST_TRIES
 
 
 def test_a_pass_is_followed_to_where_it_goes_astray() -> None:

@@ -22,6 +22,9 @@ from secateurs.graph.trace import results
 
 MOST_TRIES = 200
 
+MOST_IN_VAIN = 40
+"""So many combinations may leave a pass where it was, failing with the same words: what is wrong lies elsewhere."""
+
 AGREEMENT = 1e-3
 """Largest difference, relative to the largest number, of two tensors that count as equal on the way."""
 
@@ -54,11 +57,13 @@ class Progress:
         wanted: What the modules of the earlier pass gave.
         reached: Modules, operators.
         apart: How far apart what two like modules gave was at most.
+        said: What is wrong with what it gave, in words.
     """
 
     wanted: list[Mark] = field(default_factory=list)
     reached: tuple[int, int] = (0, 0)
     apart: float = 0.0
+    said: str = ""
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -133,7 +138,7 @@ def attempts(choices: Sequence[Sequence[Way]], progress: Progress) -> Iterator[l
     """One way of each choice, until the caller has found it right; ``progress`` says how far the last one went.
 
     First the first way of each; then one change at a time, kept where a pass got further; at last two changes at once,
-    and more.
+    and more, while that changes anything.
     """
     for picks in islice(_searched([len(ways) for ways in choices], progress), MOST_TRIES):
         yield [ways[i] for ways, i in zip(choices, picks, strict=True)]
@@ -142,7 +147,7 @@ def attempts(choices: Sequence[Sequence[Way]], progress: Progress) -> Iterator[l
 def _searched(counts: Sequence[int], progress: Progress) -> Iterator[tuple[int, ...]]:
     best = (0,) * len(counts)
     yield best
-    tried, furthest, moved = {best}, progress.reached, True
+    tried, furthest, said, moved = {best}, progress.reached, progress.said, True
     while moved:
         moved = False
         for at, other in ((at, other) for at, count in enumerate(counts) for other in range(count)):
@@ -152,7 +157,8 @@ def _searched(counts: Sequence[int], progress: Progress) -> Iterator[tuple[int, 
             tried.add(picks)
             yield picks
             if progress.reached > furthest:
-                best, furthest, moved = picks, progress.reached, True
+                best, furthest, said, moved = picks, progress.reached, progress.said, True
+    vain = 0
     several = (chosen for n in range(2, len(counts) + 1) for chosen in combinations(range(len(counts)), n))
     for chosen in several:
         for steps in product(*(range(1, counts[at]) for at in chosen)):
@@ -160,3 +166,6 @@ def _searched(counts: Sequence[int], progress: Progress) -> Iterator[tuple[int, 
             picks = tuple((pick + changed.get(at, 0)) % counts[at] for at, pick in enumerate(best))
             if picks not in tried:
                 yield picks
+                vain += (progress.reached, progress.said) == (furthest, said)
+                if vain == MOST_IN_VAIN:
+                    return
