@@ -62,6 +62,7 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "SliceGPT": ("slicegpt", 0.25, {}),
     "ours, width": ("llm_width", 0.25, {}),
     "OSSCAR": ("osscar", 1 / 3, {"structure": ["neuron"]}),
+    "SliceGPT, one rotation": ("slicegpt", 0.25, {}),
     "ShortGPT": ("shortgpt", 0.2, {}),
     "ours, depth": ("llm_depth", 0.2, {}),
     "Shortened LLaMA": ("shortened_llama", 0.2, {}),

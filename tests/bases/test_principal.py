@@ -26,6 +26,14 @@ def test_where_any_matrix_will_do_a_dropped_unit_loses_its_singular_value() -> N
         torch.testing.assert_close(lost, singular[kept:].sum(), rtol=1e-6, atol=0)  # no rank does better
     worth = reads.square().sum(0) * units.square().sum(0)  # what criteria of weights and activations see
     torch.testing.assert_close(worth, singular, rtol=1e-6, atol=0)
+    torch.testing.assert_close(units.T @ units, torch.diag(singular), rtol=1e-6, atol=1e-6)  # and what leverage sees
+
+
+def test_directions_that_nobody_reads_can_be_turned_back() -> None:
+    x, weight = torch.randn(50, 4).double(), torch.randn(3, 4).double()
+    weight[:, 2] = 0
+    made = Principal()((x.T @ x)[None], (weight.T @ weight)[None], False)[0]
+    assert torch.linalg.cond(made) < 1e5
 
 
 def test_no_damping_is_refused() -> None:
