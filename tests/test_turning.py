@@ -220,6 +220,21 @@ def test_a_sliced_stream_of_low_rank_loses_nothing_but_its_scale() -> None:
     assert small.model.embed_tokens.weight.shape == (64, 16) and apart(model, small) < 1e-3
 
 
+def test_values_of_low_rank_lose_nothing() -> None:
+    model = network("Llama", head_dim=8, use_cache=False)
+    values = model.model.layers[0].self_attn.v_proj.weight
+    with torch.no_grad():  # two heads of values that use five of their eight directions each
+        values.copy_(torch.cat([torch.randn(8, 5) @ torch.randn(5, 24) / 4 for _ in range(2)]))
+    recipe = SLICED.to_dict() | {"structure": [{"head": {"of": "value"}}], "criterion": "leverage", "rewrite": True}
+    out = prune(model, task_of(model), Recipe.from_dict(recipe), 3 / 8)
+    assert [keep.tolist() for keep in out.plan.keep.values()] == [[True] * 5 + [False] * 3]  # of every head
+    x = IDS[:2, :8]
+    with torch.no_grad():
+        wanted, got = model(input_ids=x).logits, out.model(input_ids=x)
+    got = got if isinstance(got, Tensor) else got[0] if isinstance(got, tuple) else got["logits"]
+    assert float((wanted - got).abs().max() / wanted.abs().max()) < 1e-3
+
+
 def test_an_artifact_and_a_directory_come_back(tmp_path: Path) -> None:
     model = network("Llama", tie_word_embeddings=True)
     task = task_of(model)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from secateurs import evidence
 from secateurs.graph import Graph, recorded, scales, trace
 from secateurs.graph.agreement import Reference, reference
+from secateurs.graph.network import named
 from secateurs.graph.trace import state
 from secateurs.mixing import Gathered, Matrices, mix_, unscale_
 from secateurs.moments import Products
@@ -68,7 +70,14 @@ class Turning:
             if reason:
                 self.reasons[dim] = reason
             else:
-                yield group
+                yield self._apart(dim)
+
+    def _apart(self, dim: str) -> Group:
+        """The units of a dim, those inside each position of the dims that all who carry it have around it apart."""
+        axes = [[*named(self.network.tensors[tensor][axis])] for tensor, axis in self.network.carriers[dim]]
+        dims = [name for name in dict.fromkeys(axes[0]) if name != dim and all(name in axis for axis in axes)] + [dim]
+        sizes = [self.network.dims[name].size for name in dims]
+        return Group(dim, prod(sizes), self.network.members(*dims), sizes[-1], tuple(dims))
 
     def _refusal(self, group: Group) -> str:
         """Why it cannot be turned, as far as can be told by looking at it."""

@@ -105,6 +105,7 @@ def test_dims_inside_heads(norm: bool) -> None:
     groups = Head(of="dim")(graph)
     assert [(group.n_units, group.block) for group in groups] == [(6 if norm else 12, 6), (12, 6)]
     assert [bool(graph.dims[group.name].flagged) for group in groups] == [True, False]
+    assert [group.name for group in Head(of="value")(graph)] == [groups[1].name]
     assert trials.provable(model, groups, graph, inputs) == (groups, {})
     random = torch.Generator().manual_seed(0)
     ranks = {g.name: torch.rand(g.n_blocks, 6, generator=random).argsort().argsort() for g in groups}

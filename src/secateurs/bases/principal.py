@@ -16,7 +16,6 @@ from torch import Tensor
 
 from secateurs.types import SecateursError
 
-
 FLOOR = 1e-3
 """Units are not made smaller than this share of the largest: what reads them would be as much larger."""
 

@@ -19,17 +19,18 @@ class Head(Constraints):
     Args:
         of: What goes where several query heads share a key-value head: the ``group``, that is a key-value head with all
             of its queries, or single ``query`` heads, the same number from each group. ``dim``: no head goes, but dims
-            inside of heads, the same number from each: those of queries and keys, and those of values.
+            inside of heads, the same number from each: those of queries and keys, and those of values. ``value``: the
+            latter alone, that is those which a weight reads.
 
     The other fields are those of ``Constraints``.
     """
 
-    of: Literal["group", "query", "dim"] = "group"
+    of: Literal["group", "query", "dim", "value"] = "group"
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
-        if self.of == "dim":
-            dims = free_dims(network, "head_dim", self.keep, flagged=True)
-            return self.constrained(groups_inside(network, dims))
+        if self.of in ("dim", "value"):
+            inside = groups_inside(network, free_dims(network, "head_dim", self.keep, flagged=True))
+            return self.constrained(it for it in inside if self.of == "dim" or any(m.reads for m in it.members))
         found = [group_over(network, dim.name) for dim in free_dims(network, "heads", self.keep, flagged=True)]
         if self.of == "group":
             found += [group_over(network, dim.name) for dim in free_dims(network, "kv_heads", self.keep, flagged=True)]
