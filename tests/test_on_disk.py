@@ -168,7 +168,7 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(changes: str, tmp_path
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"sequential": False}, "add sequential: true"),
+        ({"sequential": False}, "take a recipe with sequential: true"),
         ({"schedule": Iterative(3)}, "the schedule has 3"),
         ({"criterion": Taylor()}, "needs gradient"),
         ({"recovery": BatchNorm()}, "nothing is healed"),

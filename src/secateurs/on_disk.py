@@ -242,7 +242,10 @@ def check(recipe: Recipe, sparsity: float) -> None:
     """
     recipe.check(sparsity)
     if not recipe.sequential:
-        raise SecateursError("recipe: block by block weights are settled one after the other; add sequential: true")
+        raise SecateursError(
+            "recipe: block by block single weights are settled one after the other; take a recipe with sequential: true, "
+            "or `secateurs prune`, which makes the network smaller"
+        )
     rounds = len(recipe.schedule(sparsity))
     if rounds > 1:
         raise SecateursError(f"recipe: block by block there is one round, and the schedule has {rounds}; use one_shot")

@@ -65,3 +65,15 @@ def test_masks_fall_on_the_weights_they_name() -> None:
     keep[8] = False  # output 1, input 0
     mask = member.mask(keep, (8, 5))
     assert mask.shape == (8, 5) and (~mask).nonzero().tolist() == [[0, 1]]
+
+
+def test_a_stream_that_is_an_output_does_not_spare_what_writes_to_it():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_decoder_layers=2, num_heads=4)
+    ids = torch.arange(6)[None]
+    network = trace(T5ForConditionalGeneration(config).eval(), {"input_ids": ids, "decoder_input_ids": ids})
+    names = {group.name for group in Weight()(network)}
+    assert "encoder.block.0.layer.0.SelfAttention.o.weight" in names
+    assert "decoder.block.1.layer.2.DenseReluDense.wo.weight" in names
+    assert "lm_head.weight" not in names

@@ -240,11 +240,12 @@ def _source(path: Path) -> Shards | Gguf:
 def _config(path: Path, source: Shards | Gguf) -> Any:
     if isinstance(source, Gguf):
         return source.config()
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise SecateursError(f"{path} has no config that transformers understands: {error}") from error
     quantised = getattr(config, "quantization_config", None)
     if quantised:

@@ -30,10 +30,12 @@ def free_weights(network: Network, keep: Iterable[str], outputs: bool) -> Iterat
     Args:
         network: Where to look.
         keep: Glob patterns of tensor names that are not touched.
-        outputs: Whether layers that make the model's outputs are among them.
+        outputs: Whether the last layers are among them: they make outputs of the model that no other layer reads.
     """
     barred = () if outputs else ("vocabulary", "output")
-    held = {where for dim in network.dims.values() if dim.role in barred for where in dim.carriers}
+    read = {f"{weight.name}[{axis}]" for weight in network.weights for axis in weight.inputs}
+    last = (dim for dim in network.dims.values() if dim.role in barred and read.isdisjoint(dim.carriers))
+    held = {where for dim in last for where in dim.carriers}
     for weight in (weight for weight in network.weights if not weight.looked_up):
         if not matches(weight.name, keep) and not held & {f"{weight.name}[{axis}]" for axis in weight.outputs}:
             yield weight

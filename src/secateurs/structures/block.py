@@ -22,7 +22,7 @@ class Block:
     Args:
         rows: Output features in a tile.
         columns: Input features in a tile.
-        outputs: Whether the layers that make the model's outputs are pruned too.
+        outputs: Whether the last layers, whose outputs are the model's and no other layer reads, are pruned too.
         keep: Glob patterns of tensor names that are not touched.
 
     Raises:

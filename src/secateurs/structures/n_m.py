@@ -20,7 +20,7 @@ class NM:
     Args:
         n: Weights kept in every block, at least 1.
         m: Weights in a block, more than n.
-        outputs: Whether the layers that make the model's outputs are pruned too.
+        outputs: Whether the last layers, whose outputs are the model's and no other layer reads, are pruned too.
         keep: Glob patterns of tensor names that are not touched.
 
     Raises:

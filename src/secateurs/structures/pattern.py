@@ -19,7 +19,7 @@ class Pattern:
     Args:
         per: Whose shape it is: every ``kernel`` (one input, one output channel) has its own, or the ``layer`` has one
             for all, and a unit is a position of all of its kernels.
-        outputs: Whether the layers that make the model's outputs are pruned too.
+        outputs: Whether the last layers, whose outputs are the model's and no other layer reads, are pruned too.
         keep: Glob patterns of tensor names that are not touched.
     """
 

@@ -19,7 +19,7 @@ class Weight:
 
     Args:
         per: Among whom weights compete: all of a ``layer``, or those of one output ``row``, as Wanda asks for.
-        outputs: Whether the layers that make the model's outputs are pruned too.
+        outputs: Whether the last layers, whose outputs are the model's and no other layer reads, are pruned too.
         keep: Glob patterns of tensor names that are not touched.
     """
 
