@@ -81,8 +81,8 @@ def load_language_model(name_or_directory: str, gguf_file: str | None = None) ->
             raise SecateursError(_reason(name_or_directory, directory, "language model", error)) from error
     if found["missing_keys"]:
         raise SecateursError(
-            f"{name_or_directory} is no language model: it has no '{min(found['missing_keys'])}'; give one with a head, "
-            "and with the config that its weights belong to"
+            f"{name_or_directory} is no language model: it has no '{min(found['missing_keys'])}'; give one with a "
+            "head, and with the config that its weights belong to"
         )
     check_strange(model, Path(where), model.state_dict(), sorted(found["unexpected_keys"]))
     if file:  # the weights are plain numbers by now
