@@ -19,6 +19,17 @@ SRC = ROOT / "src" / "secateurs"
 TESTS = ROOT / "tests"
 DOCS = ROOT / "docs"
 
+PART_ROOMS = (
+    "structures",
+    "criteria",
+    "allocations",
+    "schedules",
+    "recoveries",
+    "choosers",
+    "solvers",
+    "bases",
+    "measures",
+)
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
@@ -27,19 +38,7 @@ FLOORS = (
     {"multiplied", "repair"},
     {"sequential"},
     {"stream"},
-    {
-        "graph",
-        "structures",
-        "criteria",
-        "allocations",
-        "schedules",
-        "recoveries",
-        "choosers",
-        "solvers",
-        "bases",
-        "select",
-        "measures",
-    },
+    {"graph", "select", *PART_ROOMS},
     {"proof"},
     {"archive", "biases", "evidence", "surgery"},
     {"trials", "mixing"},
@@ -53,17 +52,6 @@ FLOORS = (
     {"__main__"},
 )
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-PART_ROOMS = (
-    "structures",
-    "criteria",
-    "allocations",
-    "schedules",
-    "recoveries",
-    "choosers",
-    "solvers",
-    "bases",
-    "measures",
-)
 MAX_LINES = 300
 P90_FUNCTION_LINES = 30
 

@@ -22,10 +22,9 @@ from secateurs.evidence import check_finite
 from secateurs.graph import trace
 from secateurs.measures.instruments.forward import prepared
 from secateurs.multiplied import Multiplied, Stacked
-from secateurs.orders import orders
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
-from secateurs.settling import Later, Settling, single_weights
+from secateurs.settling import Later, Settling
 from secateurs.shelf import Shelf, waiting_room
 from secateurs.stream import Stream
 from secateurs.types import Group, Inputs, Scores, SecateursError, few
@@ -199,11 +198,11 @@ def prune_checkpoint(
     network = source.empty()
     traced = trace(network, prepared(batches[0], torch.device("cpu")))
     groups = tuple(group for structure in recipe.structure for group in structure(traced))
-    by_weight = single_weights(groups)
+    settling = Settling.of(network, traced, groups, recipe)
     found = chains(network)
     blocks = tuple(name for chain in found for name in chain.blocks)
     inside = tuple(f"{it}." for it in blocks)
-    lost = [name for name in by_weight if not name.startswith(inside)]
+    lost = [name for name in settling.groups if not name.startswith(inside)]
     if lost:
         raise SecateursError(
             f"{few(lost)} lies outside of the blocks ({blocks[0]}, ...), and block by block those alone are pruned: in "
@@ -217,13 +216,10 @@ def prune_checkpoint(
             "recipe": recipe.to_dict(),
             "sparsity": sparsity,
             "calibration": _digest(batches if recipe.calibrated else ()),
+            "matmul": torch.get_float32_matmul_precision(),
         }
-        about["matmul"] = torch.get_float32_matmul_precision()
         writer = Writer(directory, source, (*job.rest, *blocks), about)
         before = len(set(blocks) & set(writer.finished))
-        weights = {weight.name: weight for weight in traced.weights}
-        settling = Settling(network, weights, by_weight, {}, recipe)
-        settling.orders = orders(traced, by_weight) if recipe.permute else {}
         price = traced.price(groups, recipe.allocation.currency)
         scores = Later(partial(_dense_scores, job, settling, waiting))
         with writer.given_up_unless(blocks):
@@ -231,7 +227,7 @@ def prune_checkpoint(
             job.write(settling, writer)
         zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
         writer.finish()
-    return Written(Path(directory), zeros, {name: group.n_units for name, group in by_weight.items()}, before)
+    return Written(Path(directory), zeros, {name: group.n_units for name, group in settling.groups.items()}, before)
 
 
 def check(recipe: Recipe, sparsity: float) -> None:

@@ -25,12 +25,11 @@ from secateurs.graph.bundles import paired
 from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.weightless import has_values
-from secateurs.orders import orders
 from secateurs.proof import UnprovenError
 from secateurs.recipe import Recipe
 from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import without_dropped
-from secateurs.settling import Later, Settling, settle_network_, single_weights
+from secateurs.settling import Later, Settling, settle_network_
 from secateurs.turning import turned
 from secateurs.types import Facts, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
 
@@ -157,10 +156,8 @@ def _rounds(
         scores = Later(partial(_scores, current, groups, recipe, facts, plan))
         counts = recipe.allocation(groups, scores, step, price)
         if recipe.sequential:
-            weights = {weight.name: weight for weight in network.weights}
-            single = single_weights(groups)
-            settling = Settling(current, weights, single, counts, recipe, plan)
-            settling.orders = orders(network, single) if recipe.permute else {}
+            settling = Settling.of(current, network, groups, recipe)
+            settling.counts, settling.plan = counts, plan
             plan = plan & settle_network_(settling, task)
         else:
             plan = plan & choose(recipe.chooser, current, groups, (scores, counts), facts)

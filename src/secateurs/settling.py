@@ -12,12 +12,25 @@ from torch import Tensor, nn
 
 from secateurs import evidence, surgery
 from secateurs.multiplied import Multiplied, Stacked
-from secateurs.orders import Order, best_order
+from secateurs.orders import Order, best_order, orders
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
 from secateurs.sequential import holders, plain, settle_, single
 from secateurs.twins import Twins, streams
-from secateurs.types import Batch, Counts, Facts, Group, Member, Plan, Scores, SecateursError, Task, Weight, few
+from secateurs.types import (
+    Batch,
+    Counts,
+    Facts,
+    Group,
+    Member,
+    Network,
+    Plan,
+    Scores,
+    SecateursError,
+    Task,
+    Weight,
+    few,
+)
 
 logger = logging.getLogger("secateurs.settling")
 
@@ -61,6 +74,17 @@ class Settling:
     unseen: list[str] = field(default_factory=list)
     orders: Mapping[str, Order] = field(default_factory=dict)
     moved: list[tuple[str, int, Tensor]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, network: nn.Module, traced: Network, groups: Iterable[Group], recipe: Recipe) -> Settling:
+        """Of these groups; counts and plan are still to be given.
+
+        Raises:
+            SecateursError: As ``single_weights``.
+        """
+        single, weights = single_weights(groups), {weight.name: weight for weight in traced.weights}
+        found = orders(traced, single) if recipe.permute else {}
+        return cls(network, weights, single, {}, recipe, orders=found)
 
     def __call__(self, name: str, multiplied: Multiplied | Stacked | None) -> Tensor:
         """Settle this weight; which of its units stay, ``(n_units,)`` bool.

@@ -2,14 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
+from criteria.conftest import Layered
 from secateurs.criteria.fluctuation import Fluctuation
-from secateurs.evidence import scores
-from secateurs.graph import trace
-from secateurs.structures.neuron import Neuron
-from secateurs.testing import example_task
-from secateurs.types import Rows, SecateursError, Task
+from secateurs.types import Rows, SecateursError
 
 
 def test_squared_weight_times_variance() -> None:
@@ -18,22 +14,11 @@ def test_squared_weight_times_variance() -> None:
     assert Fluctuation()([made, read]).tolist() == [10.0, 4.5]
 
 
-def test_the_paper_formula_on_the_neurons_of_a_network() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
-    x = torch.randn(3, 16, 5) + 1
-
-    def loss(network: nn.Module, batch: Tensor) -> Tensor:
-        out: Tensor = network(batch)
-        return out.square().mean()
-
-    task = Task("toy", (x[0],), {"train": list(x)}, loss, lambda m, b: (m(b), b), example_task().quality)
-    groups = Neuron()(trace(model, (x[0],)))
-    found = scores(model, groups, Fluctuation(), task, 3)
+def test_the_paper_formula_on_the_neurons_of_a_network(layered: Layered) -> None:
+    model, x = layered.model, layered.x
     hidden = model[1](model[0](x.flatten(0, 1)))
     expected = hidden.var(dim=0, correction=0) * model[2].weight.square().sum(dim=0)
-    by_size = {len(score): score for score in found.values()}
-    assert torch.allclose(by_size[8], expected, rtol=1e-4)
+    assert torch.allclose(layered.scores(Fluctuation()), expected, rtol=1e-4)
 
 
 def test_units_that_nobody_reads_are_refused() -> None:

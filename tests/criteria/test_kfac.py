@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from criteria.conftest import Layered
 from secateurs.criteria.kfac import Kfac
 from secateurs.criteria.obs import Obs
-from secateurs.evidence import scores
-from secateurs.graph import trace
-from secateurs.structures.neuron import Neuron
-from secateurs.testing import example_task
-from secateurs.types import Gram, Rows, SecateursError, Task
+from secateurs.types import Gram, Rows, SecateursError
 
 
 def given() -> tuple[Tensor, Tensor]:
@@ -35,18 +32,8 @@ def test_outputs_whose_errors_cancel_cost_nothing() -> None:
     assert found.max() < 1e-5 < Obs()([Rows(weight, gram=Gram(matrix))]).min()
 
 
-def test_the_neurons_of_a_network() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
-    x = torch.randn(3, 16, 5) + 1
-
-    def loss(network: nn.Module, batch: Tensor) -> Tensor:
-        out: Tensor = network(batch)
-        return out.square().mean()
-
-    task = Task("toy", (x[0],), {"train": list(x)}, loss, lambda m, b: (m(b), b), example_task().quality)
-    found = scores(model, Neuron()(trace(model, (x[0],))), Kfac(), task, 3)
-    by_size = {len(score): score for score in found.values()}
+def test_the_neurons_of_a_network(layered: Layered) -> None:
+    model, x = layered.model, layered.x
     hidden, errors = torch.zeros(8, 8), torch.zeros(4, 4)
     for batch in x:
         inputs = model[1](model[0](batch))
@@ -54,7 +41,7 @@ def test_the_neurons_of_a_network() -> None:
         (error,) = torch.autograd.grad(model[4](model[3](outputs)).square().mean(), outputs)
         hidden, errors = hidden + (inputs.T @ inputs).detach(), errors + error.T @ error
     expected = Kfac()([Rows(model[2].weight.detach().T, gram=Gram(hidden), gradient_gram=Gram(errors))])
-    assert torch.allclose(by_size[8], expected, rtol=1e-2)
+    assert torch.allclose(layered.scores(Kfac()), expected, rtol=1e-2)
 
 
 def test_a_damping_of_zero_and_units_that_no_matrix_reads_are_refused() -> None:

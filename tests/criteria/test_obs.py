@@ -4,14 +4,10 @@ from itertools import combinations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
+from criteria.conftest import Layered
 from secateurs.criteria.obs import Obs
-from secateurs.evidence import scores
-from secateurs.graph import trace
-from secateurs.structures.neuron import Neuron
-from secateurs.testing import example_task
-from secateurs.types import Gram, Rows, SecateursError, Task
+from secateurs.types import Gram, Rows, SecateursError
 
 
 def given(units: int, size: int, outputs: int, seed: int = 0) -> Rows:
@@ -81,21 +77,11 @@ def test_weights_that_read_the_same_units_add_up() -> None:
     assert torch.allclose(Obs()([a, b]), Obs()([together]), rtol=1e-4)
 
 
-def test_the_neurons_of_a_network() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
-    x = torch.randn(3, 16, 5) + 1
-
-    def loss(network: nn.Module, batch: Tensor) -> Tensor:
-        out: Tensor = network(batch)
-        return out.square().mean()
-
-    task = Task("toy", (x[0],), {"train": list(x)}, loss, lambda m, b: (m(b), b), example_task().quality)
-    found = scores(model, Neuron()(trace(model, (x[0],))), Obs(), task, 3)
+def test_the_neurons_of_a_network(layered: Layered) -> None:
+    model, x = layered.model, layered.x
     hidden = model[1](model[0](x.flatten(0, 1))).detach()
     expected = Obs()([Rows(model[2].weight.detach().T, gram=Gram(hidden.T @ hidden))])
-    by_size = {len(score): score for score in found.values()}
-    assert torch.allclose(by_size[8], expected, rtol=1e-3)
+    assert torch.allclose(layered.scores(Obs()), expected, rtol=1e-3)
 
 
 def test_units_that_no_matrix_reads_are_refused() -> None:
