@@ -64,6 +64,16 @@ def bart() -> nn.Module:
     return trained_(transformers.BartForConditionalGeneration(config))
 
 
+def switch() -> nn.Module:
+    """Its decoder has a config of its own; no experts."""
+    config = transformers.SwitchTransformersConfig(
+        d_model=16, d_kv=4, d_ff=24, num_heads=4, num_layers=2, num_decoder_layers=2, vocab_size=40,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    config.encoder_sparse_step = config.decoder_sparse_step = 0
+    return trained_(transformers.SwitchTransformersForConditionalGeneration(config))
+
+
 class Halves(nn.Module):
     """Numbered siblings; each is called by keyword and returns a tuple."""
 
@@ -116,6 +126,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any], tuple[str, ..
     "jamba": (jamba, tokens, ("model.layers",)),
     "t5": (t5, pairs, ("encoder.block", "decoder.block")),
     "bart": (bart, pairs, ("model.encoder.layers", "model.decoder.layers")),
+    "switch": (switch, pairs, ("encoder.block", "decoder.block")),
     "siblings": (lambda: trained_(Halves()), numbers, ("layer",)),
     "sequential": (sequential, numbers, ("",)),
 }

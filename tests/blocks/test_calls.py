@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from chained import CASES, gemma, llama, numbers, pairs, t5, tokens
+from chained import CASES, gemma, llama, numbers, pairs, switch, t5, tokens
 from secateurs.blocks import Calls, Handed, chains, entries
 from secateurs.types import SecateursError
 
@@ -77,6 +77,15 @@ def test_the_cache_is_off_and_the_config_stays() -> None:
     calls = entries(model, chains(model)[0], (tokens()["input_ids"],))
     assert all(entry.kwargs["past_key_values"] is None for entry in calls.entries)
     assert model.config.use_cache is True
+
+
+def test_the_cache_of_a_decoder_with_a_config_of_its_own_is_off() -> None:
+    model = switch()
+    encoder, decoder = chains(model)
+    first = entries(model, encoder, pairs())
+    calls = entries(model, decoder, pairs(), [(first, run(first, model))])
+    assert all(entry.kwargs["past_key_values"] is None for entry in calls.entries)
+    assert model.decoder.config is not model.config and model.decoder.config.use_cache is True
 
 
 class Stack(nn.Module):

@@ -46,6 +46,29 @@ class Reads(nn.Module):
         return self.b(x if x.mean() > 0 else -x)
 
 
+class Moves(nn.Module):
+    """A layer that the forward pass moves to another precision, and puts back where it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.router = nn.Sequential(nn.Linear(6, 3, dtype=torch.bfloat16), nn.BatchNorm1d(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        self.router = self.router.to(torch.float32)
+        return self.b(x) * self.router(x).amax(1, keepdim=True)
+
+
+def test_a_module_is_moved_in_the_forward_pass() -> None:
+    with torch.device("meta"):
+        model = Moves()
+    inputs = (torch.ones(3, 4),)
+    assert trace(model, inputs) == trace(Moves(), inputs)
+    assert not has_values(model) and model.router[0].weight.dtype is torch.bfloat16
+    assert not any("_apply" in vars(module) for module in model.modules())
+
+
 class Inner(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

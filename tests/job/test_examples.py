@@ -37,6 +37,17 @@ def test_of_config_runs_text_and_vision_models() -> None:
         assert model(**of_config(model)).last_hidden_state.shape[-1] == 8
 
 
+def test_of_config_gives_an_encoder_decoder_what_its_decoder_reads() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SwitchTransformersConfig(
+        d_model=8, d_kv=4, d_ff=8, num_heads=2, num_layers=1, num_decoder_layers=1, num_experts=2, vocab_size=5
+    )
+    model = transformers.SwitchTransformersModel(config).eval()
+    inputs = of_config(model)
+    assert inputs.keys() == {"input_ids", "decoder_input_ids"}
+    assert model(**inputs).last_hidden_state.shape[-1] == 8
+
+
 def test_a_network_without_config_must_be_told() -> None:
     with pytest.raises(SecateursError, match="give --shape"):
         of_config(nn.Linear(2, 2))

@@ -220,17 +220,14 @@ def _acting(acts: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
 
 @contextmanager
 def _without_cache(model: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
-    """The inputs, with the cache of generation off where the network has one; by its config where it takes no word."""
+    """The inputs, with the cache of generation off: in every config, as a decoder may have its own, and by word."""
+    held = {id(config): config for it in model.modules() if (config := getattr(it, "config", None)) is not None}
+    before = [(config, config.use_cache) for config in held.values() if getattr(config, "use_cache", None) is not None]
     takes = "use_cache" in signature(model.forward).parameters
-    config = getattr(model, "config", None)
-    before = getattr(config, "use_cache", None)
-    if takes and isinstance(inputs, Mapping):
-        yield {**inputs, "use_cache": False}
-        return
     try:
-        if before is not None:
-            config.use_cache = False  # type: ignore[union-attr]
-        yield inputs
+        for config, _ in before:
+            config.use_cache = False
+        yield {**inputs, "use_cache": False} if takes and isinstance(inputs, Mapping) else inputs
     finally:
-        if before is not None:
-            config.use_cache = before  # type: ignore[union-attr]
+        for config, value in before:
+            config.use_cache = value

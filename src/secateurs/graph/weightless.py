@@ -8,7 +8,7 @@ number which is not known is refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,11 +65,41 @@ def weightless(model: nn.Module) -> Iterator[None]:
     try:
         for values, name, x in before:
             values[name] = shapes[id(x)]
-        with mode, _quiet():
+        with mode, _quiet(), _movable(model):
             yield
     finally:
         for values, name, x in before:
             values[name] = x
+
+
+@contextmanager
+def _movable(model: nn.Module) -> Iterator[None]:
+    """While open, ``Module.to`` in a forward pass moves parameters without values in place, as it moves real ones.
+
+    Torch would swap such a parameter for another, which it refuses once anybody has a weak reference to it.
+    """
+
+    def moving(module: nn.Module) -> Callable[..., nn.Module]:
+        def apply(fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+            for child in module.children() if recurse else ():
+                child._apply(fn)  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = fn(parameter)
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else fn(buffer)
+            return module
+
+        return apply
+
+    modules = list(model.modules())
+    for module in modules:
+        vars(module)["_apply"] = moving(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            vars(module).pop("_apply", None)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ def of_config(model: nn.Module) -> Inputs:
     if dummies is not None and main == "input_ids":
         # They hold token ids below 8; a vocabulary may be smaller still.
         largest = (_first(config, "vocab_size") or 8) - 1
+        if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in signature(model.forward).parameters:
+            dummies = {"decoder_input_ids": dummies[main], **dummies}
         return {name: it if it.is_floating_point() else it.clamp(max=largest) for name, it in dummies.items()}
     side = _first(config, "image_size")
     if main == "pixel_values" and side is not None:

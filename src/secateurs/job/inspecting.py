@@ -12,10 +12,11 @@ from torch import nn
 
 from secateurs.deploy import Function, read_build
 from secateurs.graph import Graph, trace
+from secateurs.graph.weightless import UnknownValueError
 from secateurs.job.examples import of_config, of_shape
 from secateurs.job.opening import TaskName, open_layout, open_model, open_task, recorded_task, untold
 from secateurs.structures.layer import Layer
-from secateurs.types import Dim, Inputs
+from secateurs.types import Dim, Inputs, SecateursError
 
 Kind = Literal["block", "branch"]
 
@@ -156,7 +157,10 @@ def inspect_named(
         opened = open_model(name, trusted=trusted)
         return inspect(opened.model, open_task(task, opened).example_inputs)
     model = open_layout(name, trusted)
-    return inspect(model, of_shape(shape) if shape else of_config(model))
+    try:
+        return inspect(model, of_shape(shape) if shape else of_config(model))
+    except UnknownValueError as error:
+        raise SecateursError(f"{error}; with --task the weights are read") from error
 
 
 def _recorded(name: str, trusted: Collection[str]) -> TaskName | None:
