@@ -21,7 +21,6 @@ from secateurs import evidence, surgery, trials
 from secateurs.biases import known, lacking
 from secateurs.choosing import Latest, choose
 from secateurs.graph import Graph, recorded, trace
-from secateurs.graph.bundles import paired
 from secateurs.graph.rewrite import RewriteError
 from secateurs.graph.statistics import differs
 from secateurs.graph.weightless import has_values
@@ -201,22 +200,16 @@ def find_groups(
 ) -> tuple[Group, ...]:
     """The groups of all structures that can really be taken away, ranked together from here on.
 
-    Those that cannot lose different numbers may lose the same. Without weights nothing can be proven: all of them are
+    Those that cannot lose different shares may lose the same. Without weights nothing can be proven: all of them are
     given, with a warning.
 
     Raises:
         SecateursError: Nothing is left to prune, or two structures claim the same units.
     """
-    found = groups = _claimed(structures, network)
+    groups = _claimed(structures, network)
     reasons = dict[str, str]()
     if has_values(model):
-        groups, reasons = trials.provable(model, found, network, example_inputs)
-        alike = {it.name: it for it in paired([group for group in found if group.name in reasons], network)}
-        if alike:
-            left = {name: reason for name, reason in reasons.items() if name not in alike}
-            wanted = [alike.get(group.name, group) for group in found if group.name not in left]
-            groups, reasons = trials.provable(model, wanted, network, example_inputs)
-            reasons |= left
+        groups, reasons = trials.shrinkable(model, groups, network, example_inputs)
     else:
         logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
     for name, reason in reasons.items():

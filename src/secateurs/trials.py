@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from secateurs.graph import Graph
-from secateurs.graph.bundles import Bundle, bundles
+from secateurs.graph.bundles import Bundle, bundles, paired
 from secateurs.proof import UnprovenError
 from secateurs.surgery import tried
 from secateurs.types import Group, Inputs, Plan
@@ -30,25 +31,53 @@ def provable(
         The groups that passed, and dim name -> reason for those that did not.
     """
     reasons: dict[str, str] = {}
-
-    def problem(some: Sequence[Group]) -> str:
-        try:
-            for plan in plans(some):
-                tried(model, some, plan, network, example_inputs)
-        except UnprovenError as error:
-            more = "" if network.recording else " (a recipe with `rewrite: true` may shrink it)"
-            return f"Python holds its size out of reach: {error}{more}"
-        return ""
-
-    by_kind = ([g for g in groups if g.dims], [g for g in groups if g.residuals])  # a layer that went proves no dim
+    problem = partial(_problem, model, network, example_inputs)
+    by_kind = (_over_dims(groups), [g for g in groups if g.residuals])  # a layer that went proves no dim
     passed = {group.name for some in by_kind if some for group in beside(some, problem, reasons)}
     return tuple(group for group in groups if not group.removable or group.name in passed), reasons
+
+
+def shrinkable(
+    model: nn.Module, groups: Sequence[Group], network: Graph, example_inputs: Inputs
+) -> tuple[tuple[Group, ...], dict[str, str]]:
+    """As ``provable``; but groups that cannot lose different shares may lose the same."""
+    problem = partial(_problem, model, network, example_inputs)
+
+    def with_pairs(names: Iterable[str]) -> tuple[dict[str, Group], list[Group]]:
+        pairs = {it.name: it for it in paired([group for group in groups if group.name in names], network)}
+        return pairs, [pairs.get(group.name, group) for group in groups]
+
+    pairs, alike = with_pairs([group.name for group in groups])
+    # Many layers that are refused for one reason would be as many trials, and those that fail take longest.
+    if pairs and problem(_over_dims(groups)) and not problem(_over_dims(alike)):
+        return provable(model, alike, network, example_inputs)
+    found, reasons = provable(model, groups, network, example_inputs)
+    pairs, alike = with_pairs(reasons)
+    if not pairs:
+        return found, reasons
+    left = {name: reason for name, reason in reasons.items() if name not in pairs}
+    found, reasons = provable(model, [it for it in alike if it.name not in left], network, example_inputs)
+    return found, reasons | left
+
+
+def _over_dims(groups: Iterable[Group]) -> list[Group]:
+    return [group for group in groups if group.dims]
+
+
+def _problem(model: nn.Module, network: Graph, example_inputs: Inputs, some: Sequence[Group]) -> str:
+    try:
+        for plan in plans(some):
+            tried(model, some, plan, network, example_inputs)
+    except UnprovenError as error:
+        more = "" if network.recording else " (a recipe with `rewrite: true` may shrink it)"
+        return f"Python holds its size out of reach: {error}{more}"
+    return ""
 
 
 def plans(groups: Iterable[Group]) -> Iterator[Plan]:
     """Plans that drop different numbers, up to half of a block: a size that two groups share shows.
 
-    Groups alike drop the same. Where blocks are large, each loses such that an odd number stays, and one plan is
+    Groups alike drop the same share. Where blocks are large, each loses such that an odd number stays, and one plan is
     enough: code that wants sizes divided by something shows. Else every other group loses something in a second plan.
     """
     some = bundles(groups)
@@ -65,15 +94,16 @@ def _plan(some: Iterable[Bundle], shift: int) -> Plan:
         again = seen[block] // len(losses) if len(losses) > 2 else 0  # so that it is not every third that are equal
         gone = losses[(seen[block] + again + shift) % len(losses)]
         seen[block] += 1
-        keep |= {group.name: torch.arange(group.n_units) % block >= gone for group in bundle}
+        keep |= {it.name: torch.arange(it.n_units) % it.block >= gone * it.block // block for it in bundle}
     return Plan(keep)
 
 
 def _losses(bundle: Bundle) -> list[int]:
-    """How much of a block may go on trial, the most first; with nothing where there is little choice."""
-    block, multiple = bundle[0].block, max(group.multiple for group in bundle)
+    """How much of the first's block may go on trial, the most first; with nothing where there is little choice."""
+    block, multiple = bundle[0].block, bundle[0].multiple
     steps = -(-block // multiple)
-    most = max(0, min(max(steps // 2, 1), steps - 1, (block - max(group.least for group in bundle)) // multiple))
+    spare = min((group.block - group.least) // group.multiple for group in bundle)
+    most = max(0, min(max(steps // 2, 1), steps - 1, spare))
     odd = [gone for gone in range(most, 0, -1) if (steps - gone) % 2]
     taken = odd if len(odd) > 2 else range(most + 1)
     return [block - (steps - gone) * multiple if gone else 0 for gone in taken]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -177,7 +178,8 @@ class Group:
         dims: Names of the dims the units index, outermost first; empty where units are single weights, which are
             zeroed but cannot be taken away, and where they are layers.
         multiple: What is kept of a block is a multiple of this, or the whole block.
-        alike: Groups with the same word here, and blocks of one size, keep the same number in each; none where empty.
+        alike: Groups with the same word here, and blocks of as many multiples, keep the same share of each; none where
+            empty.
         residuals: Where units are layers: unit i is ``residuals[i]``, and dropping it is skipping it.
         least: Of a block at least this many are kept.
         grid: Where units are single weights: sizes of the axes that they run over, outputs first.
@@ -202,6 +204,11 @@ class Group:
     @property
     def n_blocks(self) -> int:
         return self.n_units // self.block
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with the groups that keep the same share of each block; else with none."""
+        return f"alike {self.alike} {Fraction(self.block, self.multiple)}" if self.alike else f"only {self.name}"
 
 
 @dataclass(frozen=True, slots=True)

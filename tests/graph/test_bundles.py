@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ def layers() -> nn.Module:
     return trained_(nn.Sequential(nn.Linear(5, 12), OneSize(), OneSize(), nn.Linear(12, 3)))
 
 
-def test_groups_alike_are_one_bundle_where_their_blocks_are_of_one_size() -> None:
+def test_groups_alike_are_one_bundle_where_their_blocks_hold_as_many_multiples() -> None:
     groups = [
         Group(f"g{i}", n, (), n, alike=word) for i, (n, word) in enumerate([(4, "a"), (4, ""), (4, "a"), (6, "a")])
     ]
@@ -74,3 +76,38 @@ def test_what_the_user_wants_alike_is_tried_alike() -> None:
     graph = trace(model, inputs)
     wanted = Head(of="dim", same=True)
     assert find_groups(model, [wanted], graph, inputs) == wanted(graph)
+
+
+def test_values_go_by_twos_where_rotary_positions_go_in_pairs() -> None:
+    """All layers read one rotary table: all of them lose the same share, of queries and keys the same positions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "use_cache": False}
+    model = trained_(LlamaForCausalLM(LlamaConfig(**sizes, **heads)))
+    inputs = {"input_ids": torch.randint(0, 40, (2, 9))}
+    graph = trace(model, inputs)
+    groups = find_groups(model, [Head(of="dim")], graph, inputs)
+    assert sorted((group.block, group.multiple) for group in groups) == [(4, 1), (8, 2), (8, 2)]
+    assert len({group.kind for group in groups}) == 1 == len(bundles(groups))
+    random = torch.Generator().manual_seed(0)
+    ranks = {group.name: torch.rand(group.block, generator=random).argsort().argsort() for group in groups}
+    plan = Plan({group.name: ranks[group.name] < group.block * 3 // 4 for group in groups})
+    small = surgery.shrink(model, groups, plan, graph, inputs).model
+    surgery.mask_(model, groups, plan)
+    fresh = {"input_ids": torch.randint(0, 40, (3, 7))}
+    assert torch.allclose(forward(small, fresh)[0], forward(model, fresh)[0], atol=1e-5)
+    attention = small.get_submodule("model.layers.0.self_attn")
+    shapes = [tuple(attention.get_parameter(f"{name}_proj.weight").shape) for name in "qkvo"]
+    assert shapes == [(24, 32), (12, 32), (12, 32), (32, 24)]
+    assert len(small.get_buffer("model.rotary_emb.inv_freq")) == 3
+
+
+def test_blocks_that_do_not_divide_each_other_are_not_paired() -> None:
+    graph = trace(layers(), (torch.randn(2, 4, 5),))
+    one, other, *_ = Head(of="dim")(graph)
+    assert paired([one, replace(other, n_units=8, block=4)], graph) == []
+    wide = replace(other, n_units=24, block=12)
+    assert {it.block: it.multiple for it in paired([one, wide], graph)} == {6: 1, 12: 2}
+    assert {it.block: it.multiple for it in paired([replace(one, multiple=2), wide], graph)} == {6: 2, 12: 4}
+    assert paired([replace(one, multiple=4), wide], graph) == []

@@ -30,7 +30,7 @@ class Erk:
     def __call__(self, groups: Sequence[Group], scores: Scores, sparsity: float, price: Price) -> Counts:
         kinds: dict[str, list[Group]] = {}
         for group in groups:
-            kinds.setdefault(f"alike {group.alike} {group.block}" if group.alike else group.name, []).append(group)
+            kinds.setdefault(group.kind, []).append(group)
         sizes = {name: [group.grid or (group.n_blocks, group.block) for group in kind] for name, kind in kinds.items()}
         raw = {
             group.name: sum(map(sum, sizes[name])) / sum(map(prod, sizes[name]))

@@ -24,7 +24,7 @@ class GlobalRank:
     """Rank all units of all groups by score per cost, and remove from the bottom until the sparsity is reached.
 
     What is ranked are slices: the c-th worst unit of every block of a group, and of the groups alike, together, since
-    all of them must keep the same number; where multiples are to be kept, as many neighbouring ones as it takes to come
+    all of them must keep the same share; where multiples are to be kept, as many neighbouring ones as it takes to come
     to the next multiple. A slice scores and costs the sum over its units. Removed is the shortest run of slices after
     which the price of what is left has fallen by ``sparsity``: never less, and more by under one slice. Equal
     slices go in the order of the groups. At least one unit of every block, the multiple, or what its group
@@ -58,11 +58,12 @@ class GlobalRank:
         if not dense > 0:
             raise SecateursError(f"global_rank: no unit costs any {self.currency}; choose another currency")
         kinds = list(_alike(groups).values())
-        owner, size = self._ranked(kinds, scores, price)
+        left = {g.name: np.append(g.block, g.block - self._sizes(g).cumsum()) for g in groups}
+        owner = self._ranked(kinds, scores, price)
 
         def counts(n: int) -> dict[str, int]:
-            removed = np.bincount(owner[:n], size[:n], minlength=len(kinds))
-            return {g.name: g.block - int(k) for kind, k in zip(kinds, removed, strict=True) for g in kind}
+            removed = np.bincount(owner[:n], minlength=len(kinds))
+            return {g.name: int(left[g.name][k]) for kind, k in zip(kinds, removed, strict=True) for g in kind}
 
         # The tolerance keeps a sum of floats a hair above the target from costing one slice more.
         target = dense * (1 - sparsity * (1 - 1e-9))
@@ -74,16 +75,12 @@ class GlobalRank:
             )
         return counts(bisect_left(range(len(owner)), True, key=lambda n: price.of(counts(n)) <= target))
 
-    def _ranked(
-        self, kinds: Sequence[Sequence[Group]], scores: Scores, price: Price
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """All slices that may go, worst first: the kind of group that each belongs to, and its units in a block."""
-        sizes = [self._sizes(kind[0]) for kind in kinds]
-        worth = [self._worth(kind, scores, price, at) for kind, at in zip(kinds, sizes, strict=True)]
+    def _ranked(self, kinds: Sequence[Sequence[Group]], scores: Scores, price: Price) -> npt.NDArray[np.int32]:
+        """All slices that may go, worst first, as the kind of group that each belongs to."""
+        worth = [self._worth(kind, scores, price) for kind in kinds]
         owner = np.repeat(np.arange(len(kinds), dtype=np.int32), [len(w) for w in worth])
         # Each kind is sorted already, so the stable sort only merges.
-        order = np.argsort(np.concatenate(worth), kind="stable")
-        return owner[order], np.concatenate(sizes)[order]
+        return owner[np.argsort(np.concatenate(worth), kind="stable")]
 
     def _sizes(self, group: Group) -> npt.NDArray[np.int64]:
         """The units of a block in each slice that may go: the first as many as it takes to come to a multiple."""
@@ -92,18 +89,20 @@ class GlobalRank:
         gone = group.block - kept[kept >= stay]
         return np.diff(gone[gone > 0], prepend=0)
 
-    def _worth(
-        self, kind: Sequence[Group], scores: Scores, price: Price, sizes: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float64]:
+    def _worth(self, kind: Sequence[Group], scores: Scores, price: Price) -> npt.NDArray[np.float64]:
         """Score per cost of each slice of groups alike."""
-        paid = sum(group.n_blocks * price.unit[group.name] for group in kind)
-        if not paid > 0:  # what costs nothing gains nothing by going: it is ranked last
-            return np.full(len(sizes), np.inf)
-        if self.normalise == "standard":
-            paid = sum(group.n_blocks for group in kind)
-        total = np.sum([self._sorted(group, scores[group.name]) for group in kind], axis=0)
-        sums = np.add.reduceat(total[: sizes.sum()], np.cumsum(sizes) - sizes)
-        return np.asarray(sums / (paid * sizes))
+        sizes = [self._sizes(group) for group in kind]
+        units = [group.n_blocks * at for group, at in zip(kind, sizes, strict=True)]
+        paid = sum(price.unit[group.name] * some for group, some in zip(kind, units, strict=True))
+        if not np.all(paid > 0):  # what costs nothing gains nothing by going: it is ranked last
+            return np.full(len(sizes[0]), np.inf)
+        worth = sum(self._sums(group, scores[group.name], at) for group, at in zip(kind, sizes, strict=True))
+        return np.asarray(worth / (sum(units) if self.normalise == "standard" else paid))
+
+    def _sums(self, group: Group, score: Tensor, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The sum of a group's scores in each slice."""
+        total = self._sorted(group, score)[: sizes.sum()]
+        return np.add.reduceat(total, np.cumsum(sizes) - sizes)
 
     def _sorted(self, group: Group, score: Tensor) -> npt.NDArray[np.float64]:
         """The sum over the blocks of a group of their worst, second worst, ... units' scores."""
@@ -119,9 +118,9 @@ class GlobalRank:
         return np.asarray(np.sort(values.reshape(group.n_blocks, group.block), axis=1).sum(axis=0))
 
 
-def _alike(groups: Sequence[Group]) -> dict[tuple[str, int, int], list[Group]]:
-    """The groups that must keep the same number, by what they have in common; each by itself where it says nothing."""
-    kinds: dict[tuple[str, int, int], list[Group]] = {}
+def _alike(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """The groups that must keep the same share, by what they have in common; each by itself where it says nothing."""
+    kinds: dict[str, list[Group]] = {}
     for group in groups:
-        kinds.setdefault((group.alike or f"only {group.name}", group.block, group.multiple), []).append(group)
+        kinds.setdefault(group.kind, []).append(group)
     return kinds

@@ -65,6 +65,6 @@ class Owl:
 def _layer(group: Group) -> str:
     """What a group has in common with the others of its layer."""
     if group.alike:
-        return f"alike {group.alike} {group.block}"
+        return group.kind
     numbered = re.match(r"(.*?\.|)\d+(?=\.|$)", group.name)
     return numbered.group() if numbered else group.name

@@ -15,7 +15,7 @@ class Uniform:
     """Every block of every group loses the same fraction of its units, rounded up to whole units and kept multiples.
 
     Whatever a unit costs, each group loses at least the fraction asked for, so the whole does. Groups alike have blocks
-    of one size, so they keep the same number.
+    of as many multiples, so they keep the same share.
 
     Raises:
         SecateursError: The sparsity is outside [0, 1), or would leave a block without a unit, or with fewer than its

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -72,7 +73,7 @@ def check_chooser(chooser: Chooser) -> None:
 def check_allocation(allocation: Allocation) -> None:
     """Counts lie in the block, reach the sparsity without a slice too many, and fall as the sparsity rises.
 
-    What a group states holds: multiples are kept, and groups alike keep the same number.
+    What a group states holds: multiples are kept, and groups alike keep the same share.
 
     Raises:
         AssertionError: It does not conform.
@@ -81,11 +82,13 @@ def check_allocation(allocation: Allocation) -> None:
     source = generator()
     free = ([(1, 40)], [(1, 16), (3, 10), (20, 8)], [(1, 8), (1, 200), (2, 50), (5, 20)])
     constrained = ((1, "same"), (4, ""), (6, "same"))
-    cases = [(blocks, 1, "") for blocks in free]
-    cases += [([(1, 64), (2, 40), (3, 64)], multiple, alike) for multiple, alike in constrained]
-    for blocks, multiple, alike in cases:
+    cases = [([(*sizes, 1) for sizes in blocks], "") for blocks in free]
+    cases += [([(1, 64, multiple), (2, 40, multiple), (3, 64, multiple)], alike) for multiple, alike in constrained]
+    cases += [([(1, 32, 1), (2, 64, 2), (1, 40, 1)], "same")]
+    for blocks, alike in cases:
         groups = [
-            Group(f"g{i}", n * block, (), block, multiple=multiple, alike=alike) for i, (n, block) in enumerate(blocks)
+            Group(f"g{i}", n * block, (), block, multiple=multiple, alike=alike)
+            for i, (n, block, multiple) in enumerate(blocks)
         ]
         scores = {g.name: torch.rand(g.n_units, generator=source) * (i + 1) for i, g in enumerate(groups)}
         price = Price.linear(groups, {g.name: float(1 + 3 * i) for i, g in enumerate(groups)})
@@ -168,17 +171,15 @@ def _check_counts(
     for group in groups:
         whole = counts[group.name] in {group.block, counts[group.name] // group.multiple * group.multiple}
         require(whole, f"{said}, no multiple of {group.multiple} in {group.name}")
-    kinds: dict[str, list[Group]] = {}
+    shares: dict[str, set[Fraction]] = {}
     for g in groups:
-        kinds.setdefault(f"{g.alike} {g.block}" if g.alike else g.name, []).append(g)
-    same = all(len({counts[g.name] for g in kind}) == 1 for kind in kinds.values())
-    require(same, f"{said}, different counts in groups alike")
+        shares.setdefault(g.kind, set()).add(Fraction(counts[g.name], g.block))
+    require(all(len(kept) == 1 for kept in shares.values()), f"{said}, different shares in groups alike")
     units = {g.name: g.n_blocks * price.unit[g.name] for g in groups}
     gone = sum((g.block - counts[g.name]) * units[g.name] for g in groups)
     wanted = sparsity * sum(g.block * units[g.name] for g in groups)
     require(gone >= wanted * (1 - 1e-6), f"{said}, which removes {gone} of the {wanted} asked for")
-    slices = {name: min(g.multiple for g in kind) for name, kind in kinds.items()}
-    spare = sum(slices[name] * units[g.name] for name, kind in kinds.items() for g in kind if counts[g.name] < g.block)
+    spare = sum(g.multiple * units[g.name] for g in groups if counts[g.name] < g.block)
     require(
         gone == 0 or gone - spare < wanted * (1 + 1e-6), f"{said}, which removes {gone} where {wanted} was asked for"
     )
