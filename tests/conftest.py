@@ -28,6 +28,12 @@ def pytest_configure() -> None:
     torch.set_num_threads(max(1, min(2, (os.cpu_count() or 1) // workers)))
 
 
+def pytest_make_collect_report() -> None:
+    """What a module draws as it is imported, for all of its tests, is the same whichever others are collected."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateurs.criteria.magnitude import Magnitude
+from secateurs.criteria.obs import Obs
 from secateurs.criteria.ria import Ria
 from secateurs.criteria.taylor import Taylor
 from secateurs.criteria.wanda import Wanda
@@ -369,6 +370,15 @@ def test_criteria_that_misbehave() -> None:
         scores(Net(), [CHANNELS], Odd(torch.ones(3)), task_of([]), 1)  # type: ignore[arg-type]
     with pytest.raises(SecateursError, match=r"Odd\(\) gave conv scores that are not a number"):
         scores(Net(), [CHANNELS], Odd(torch.full((4,), torch.nan)), task_of([]), 1)  # type: ignore[arg-type]
+
+
+def test_what_a_criterion_refuses_is_said_of_its_group() -> None:
+    class Refuses(Odd):
+        def __call__(self, rows: Any) -> Tensor:
+            return Obs()(rows)
+
+    with pytest.raises(SecateursError, match=r"^conv: obs: no weight .* use taylor, or name the group in .* keep"):
+        scores(Net(), [CHANNELS], Refuses(torch.ones(4)), task_of([]), 1)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------------------------- second moments

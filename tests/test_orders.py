@@ -105,3 +105,5 @@ def test_only_few_neighbours_and_only_in_sequence() -> None:
     assert not orders(traced, single_weights(Weight(per="row")(traced)))
     with pytest.raises(SecateursError, match="add sequential: true"):
         Recipe((NM(),), Ria(), permute=True)
+    with pytest.raises(SecateursError, match="helps n_m alone, and not weight; drop permute"):
+        Recipe((Weight(),), Ria(), sequential=True, permute=True)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from networks import groups_of, trained_
 from secateurs.graph import trace
 from secateurs.proof import UnprovenError
+from secateurs.structures.neuron import Neuron
+from secateurs.structures.width import Width
 from secateurs.surgery import shrink
-from secateurs.trials import plans, provable
+from secateurs.trials import nothing, plans, provable
 from secateurs.types import Group, Member, Plan
 
 
@@ -113,3 +115,10 @@ def test_one_plan_is_enough_for_large_blocks_and_leaves_odd_numbers() -> None:
     assert set(kept) == {7, 9, 11}
     assert all(one != other for one, other in pairwise(kept))
     assert len(list(plans([*groups, Group("few", 2, (), 2, ("",))]))) == 2
+
+
+def test_what_finds_nothing_says_what_is_frozen() -> None:
+    network = trace(trained_(nn.Linear(4, 2)), (torch.randn(3, 4),))
+    said = str(nothing((Width(), Neuron()), network))
+    assert said.startswith("nothing to prune: the network has no free dims for width, neuron; frozen is ")
+    assert "output (an output of the model)" in said

@@ -126,8 +126,15 @@ def test_streams_that_no_rotation_keeps_are_refused(kind: str) -> None:
 
 
 def test_nothing_to_turn_is_refused() -> None:
-    with pytest.raises(SecateursError, match="no dim that could be"):
+    with pytest.raises(SecateursError, match="the structures prune no dim of head_dim or width"):
         in_axes(network("Llama"), Neuron())
+
+
+def test_what_structures_do_not_find_is_said_with_its_reason() -> None:
+    net, inputs = nn.Linear(4, 2), (torch.randn(3, 4),)
+    task = Task("line", inputs, {"train": [inputs]}, lambda _, batch: batch[0].mean(), None, Loss())  # type: ignore[arg-type]
+    with pytest.raises(SecateursError, match=r"no free dims for width; frozen is .*\(an output of the model\)"):
+        turned(net, task, Principal(), (Width(),), 1, trace(net, inputs))
 
 
 def test_half_precision_stays() -> None:

@@ -120,7 +120,10 @@ def _check_finite(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> Non
 
 
 def _score(group: Group, criterion: Criterion, tensors: Mapping[str, Tensor], found: Facts) -> Tensor:
-    score = torch.cat([criterion(rows) for rows in rows_of(group, tensors, found)])
+    try:
+        score = torch.cat([criterion(rows) for rows in rows_of(group, tensors, found)])
+    except SecateursError as error:
+        raise SecateursError(f"{group.name}: {error}") from error
     if score.shape != (group.n_units,):
         raise SecateursError(f"{criterion} gave {group.name} scores of shape {tuple(score.shape)}, not one per unit")
     if score.isnan().any():

@@ -25,7 +25,7 @@ from secateurs.multiplied import Multiplied, Stacked
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
 from secateurs.settling import Later, Settling
-from secateurs.shelf import Shelf, waiting_room
+from secateurs.shelf import Shelf, tidy, waiting_room
 from secateurs.stream import Stream
 from secateurs.types import Group, Inputs, Scores, SecateursError, few
 
@@ -105,6 +105,7 @@ class _Job:
                     for name in weights if unsettled else ():
                         if name.startswith(f"{block}."):
                             settle(name, None)
+                tidy()
             return
         dense = self._dense if twins else None
         stream = Stream(self.network, self.chains, self._around, opened, self.shelf, dense)

@@ -214,7 +214,8 @@ def find_groups(
         logger.warning("the network has no weights: that its groups can be taken away is not proven by a forward pass")
     for name, reason in reasons.items():
         logger.warning("%s stays: %s", name, reason)
-    _check_some(groups, structures)
+    if not groups:
+        raise trials.nothing(structures, network)
     return groups
 
 
@@ -224,17 +225,9 @@ def _claimed(structures: Sequence[Structure], network: Graph) -> tuple[Group, ..
     found = tuple(group for structure in structures for group in structure(network))
     if len({group.name for group in found}) < len(found):
         raise SecateursError("two structures of the recipe claim the same units; name one of them only")
-    _check_some(found, structures)
+    if not found:
+        raise trials.nothing(structures, network)
     return found
-
-
-def _check_some(groups: Sequence[Group], structures: Sequence[Structure]) -> None:
-    if not groups:
-        names = ", ".join(type(structure).__name__.lower() for structure in structures)
-        raise SecateursError(
-            f"nothing to prune: the network has no free dims for {names}; `secateurs inspect` shows its dims, and "
-            "what is frozen and why"
-        )
 
 
 def _check_keep(structures: Sequence[Structure], network: Graph) -> None:

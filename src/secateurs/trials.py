@@ -16,7 +16,7 @@ from secateurs.graph import Graph
 from secateurs.graph.bundles import Bundle, bundles, paired
 from secateurs.proof import UnprovenError
 from secateurs.surgery import tried
-from secateurs.types import Group, Inputs, Plan
+from secateurs.types import Group, Inputs, Plan, SecateursError, Structure, few
 
 Problem = Callable[[Sequence[Group]], str]
 """Why these groups cannot be shrunk beside each other; empty where they can."""
@@ -128,6 +128,19 @@ def beside(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> 
         else:
             left.append(group)
     return left
+
+
+def nothing(structures: Sequence[Structure], network: Graph) -> SecateursError:
+    """What to say where structures find nothing: why, as far as they know, or what is frozen."""
+    names = ", ".join(type(structure).__name__.lower() for structure in structures)
+    whys = [getattr(structure, "why_none", lambda _: "")(network) for structure in structures]
+    frozen = sorted((dim for dim in network.dims.values() if dim.frozen), key=lambda dim: -len(dim.carriers))
+    told = f"frozen is {few([f'{dim.name} ({dim.frozen})' for dim in frozen], 2)}" if frozen else ""
+    said = "; ".join(filter(None, whys)) or told or "what is free is kept, or of another kind"
+    return SecateursError(
+        f"nothing to prune: the network has no free dims for {names}; {said}; `secateurs inspect` shows its dims, and "
+        "what is frozen and why"
+    )
 
 
 def _key(group: Group) -> str:

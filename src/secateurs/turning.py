@@ -24,7 +24,7 @@ from secateurs.graph.trace import state
 from secateurs.mixing import Gathered, Matrices, mix_, unscale_
 from secateurs.moments import Products
 from secateurs.repair import copied
-from secateurs.trials import beside
+from secateurs.trials import beside, nothing
 from secateurs.types import Basis, Group, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.turning")
@@ -148,8 +148,11 @@ class Turning:
         for name, reason in self.reasons.items():
             logger.warning("%s keeps its units: %s", name, reason)
         if not found:
+            if not any(structure(self.network) for structure in self.structures):
+                raise nothing(self.structures, self.network)
             said = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
-            raise SecateursError(f"nothing can be turned to another basis ({said or 'no dim that could be'})")
+            none = f"the structures prune no dim of {' or '.join(sorted(ROLES))}"
+            raise SecateursError(f"nothing can be turned to another basis ({said or none})")
         self.model = tried(found)
 
     def differs(self, model: nn.Module, some: Sequence[Group]) -> str:

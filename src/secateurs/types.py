@@ -512,7 +512,10 @@ class Task:
 
 @runtime_checkable
 class Structure(Protocol):
-    """What can go: the groups of a network."""
+    """What can go: the groups of a network.
+
+    Where it finds none it may say why by a method ``why_none(network)``: a line, or an empty one.
+    """
 
     def __call__(self, network: Network) -> tuple[Group, ...]: ...
 

@@ -192,6 +192,14 @@ def test_a_full_disk_leaves_what_is_finished(saved: Saved, tmp_path: Path, monke
     assert write(tmp_path / "other", checkpoint) and Writer(tmp_path / "out", checkpoint, parts).finished == parts[:1]
 
 
+def test_where_nothing_can_be_written_another_directory_is_asked_for(saved: Saved, tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(saved("llama")[1])
+    (tmp_path / "file").touch()
+    with pytest.raises(SecateursError, match=r"out: cannot be written, .*; give another directory") as caught:
+        Writer(tmp_path / "file" / "out", checkpoint, parts_of(checkpoint))
+    assert "again" not in str(caught.value)
+
+
 def test_the_config_says_of_which_type_the_numbers_are(saved: Saved, tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(saved("llama")[1])
     parts = parts_of(checkpoint)

@@ -47,6 +47,14 @@ def test_sparsify_for_a_person_and_the_command_that_comes_next(directory: Path) 
     ]  # fmt: skip
 
 
+def test_a_classifier_is_not_to_be_measured_as_a_language_model(directory: Path) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 40}
+    config = transformers.LlamaConfig(**sizes, num_hidden_layers=2, num_labels=2, pad_token_id=0)
+    transformers.LlamaForSequenceClassification(config).save_pretrained(directory / "classes")
+    out = _run("sparsify classes --recipe magnitude").stdout
+    assert "Saved in classes-sparse" in out and "language_modelling" not in out
+
+
 def test_sparsify_for_a_program(directory: Path) -> None:
     found = json.loads(_run(f"sparsify dense --data text.txt {CUT} --output out --json").stdout)
     assert found["sparsity"] == pytest.approx(0.5)

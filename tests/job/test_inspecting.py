@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
-from secateurs.job.inspecting import inspect
+from secateurs.job.inspecting import inspect, inspect_named
+from secateurs.types import SecateursError
 
 
 def test_costs_of_an_mlp_by_hand() -> None:
@@ -55,3 +59,9 @@ def test_frozen_dims_say_why() -> None:
     found = inspect(nn.Linear(4, 2), (torch.randn(1, 4),))
     assert found.costs
     assert all(cost.dim.frozen for cost in found.costs)
+
+
+def test_a_shape_that_does_not_run_says_what_a_shape_gives(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("from torch import nn\n\ndef build():\n    return nn.Linear(4, 2)\n")
+    with pytest.raises(SecateursError, match=r"fails on the example inputs: .*--shape gives random floats"):
+        inspect_named(f"{tmp_path}/net.py:build", "1x3")

@@ -155,7 +155,21 @@ def test_keep() -> None:
     graph = subject("llama").graph
     [group] = Layer(keep=("model.layers.0", "*.3"))(graph)
     assert [residual.name for residual in group.residuals] == ["model.layers.1", "model.layers.2"]
-    assert Layer(keep=("*.[0-2]",))(graph) == (), "one block alone has nobody to compete with"
+    last = Layer(keep=("*.[0-2]",))
+    assert last(graph) == (), "one block alone has nobody to compete with"
+    assert last.why_none(graph) == "a block goes only where others like it stay, and there is just one: model.layers.3"
+    assert Layer(keep=("*",)).why_none(graph) == ""
+
+
+def test_a_network_of_one_block_says_so() -> None:
+    model, inputs = (
+        trained_(transformer("Llama", "ForCausalLM", **{**DECODER, "num_hidden_layers": 1})),
+        causal_text(2, 8),
+    )
+    graph = trace(model, inputs)
+    assert Layer()(graph) == () == Layer(of="branch")(graph)
+    assert Layer().why_none(graph).endswith("there is just one: model.layers.0.self_attn, model.layers.0.mlp")
+    assert "each is the only one of its kind: model.layers.0.self_attn" in Layer(of="branch").why_none(graph)
 
 
 def tokens_task() -> Task:

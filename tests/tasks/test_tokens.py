@@ -59,6 +59,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tokenizer: Any, tmp_path: Path)
         return tmp_path / name
 
     torch.save({"x": torch.ones(1), "y": torch.ones(1)}, tmp_path / "two.pt")
+    torch.save({f"layer.{i}": torch.ones(1) for i in range(9)}, tmp_path / "many.pt")
     torch.save(torch.ones(3), tmp_path / "floats.pt")
     np.save(tmp_path / "floats.npy", np.ones(3))
     for source, said in (
@@ -68,6 +69,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tokenizer: Any, tmp_path: Path)
         (write("torn.txt.gz", gzip.compress(b"abc" * 99)[:-9]), "cannot read"),
         (write("torn.jsonl.gz", b"no gzip"), "cannot read"),
         (write("torn.pt", b"no tensor"), "cannot read token ids"),
+        (tmp_path / "many.pt", r"holds layer\.0, layer\.1, layer\.2 and 6 more; name"),
         (tmp_path / "two.pt", "name the token ids 'input_ids'"),
         (tmp_path / "floats.pt", r"must be integers.*got torch\.float32 \(3,\)"),
         (tmp_path / "floats.npy", "cannot read token ids"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from secateurs.types import Counts, Group, Price, SecateursError
+from secateurs.types import Counts, Group, Price, SecateursError, few
 
 Share = Callable[[Group, float], float]
 """Group, level in [0, 1] -> the fraction of it that goes: it rises with the level, from at most 0 to at least 1."""
@@ -38,13 +38,21 @@ def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, sh
 
     if paid(1.0) < wanted * (1 - 1e-9):
         bears = paid(1.0) / sum(cost.values())
-        raise SecateursError(f"{name}: sparsity {sparsity:g} leaves a block without units; ask for at most {bears:.4g}")
+        raise SecateursError(
+            f"{name}: sparsity {sparsity:g} leaves a block without units; ask for at most {bears:.4g}{picked(groups)}"
+        )
     low, high = 0.0, 1.0
     for _ in range(60):
         level = (low + high) / 2
         low, high = (level, high) if paid(level) < wanted else (low, level)
     shares = gone(high if sparsity else 0.0)
     return {group.name: _kept(group, shares[group.name]) for group in groups}
+
+
+def picked(groups: Sequence[Group]) -> str:
+    """A clause on the groups of which an operator picks some at a time, for what is out of reach; empty where none."""
+    said = [f"{g.name} keeps {g.least} of {g.block}" for g in groups if g.least > 1]
+    return f"; {few(said)}, as so many are picked at a time" if said else ""
 
 
 def _least(group: Group) -> int:

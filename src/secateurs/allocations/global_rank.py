@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from secateurs.allocations._shares import picked
 from secateurs.types import Counts, Group, Price, Scores, SecateursError
 
 
@@ -71,7 +72,8 @@ class GlobalRank:
             most = 1 - price.of(counts(len(owner))) / dense
             raise SecateursError(
                 f"global_rank: sparsity {sparsity:g} of {self.currency} is out of reach, as floor {self.floor:g} "
-                f"and one unit, or multiple, of every block stay: at most {most:.4f}; lower the sparsity or the floor"
+                f"and one unit, or multiple, of every block stay: at most {most:.4f}{picked(groups)}; "
+                "lower the sparsity or the floor"
             )
         return counts(bisect_left(range(len(owner)), True, key=lambda n: price.of(counts(n)) <= target))
 

@@ -37,7 +37,7 @@ class Uniform:
         kept = (group.block - gone) // group.multiple * group.multiple
         least = -(-group.least // group.multiple) * group.multiple
         if kept < least:
-            left = f"{kept}, and {group.least} are needed, " if kept else "none "
+            left = f"{kept}, and {group.least} are picked at a time, " if kept else "none "
             raise SecateursError(
                 f"uniform: sparsity {sparsity:g} leaves {left}of the {group.block} units of a block of "
                 f"{group.name}; ask for at most {1 - least / group.block:g}, or keep it out of the structure"

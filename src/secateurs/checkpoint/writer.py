@@ -59,7 +59,7 @@ class Writer:
             if self._partial.is_dir() and not self._files.exists():  # stopped between the rename and the tidying up
                 shutil.rmtree(self._partial)
             raise SecateursError(f"{self.directory} exists: give a directory that does not, or remove it")
-        with self._told("prepared"):
+        with self._told("cannot be written", "give another directory"):
             self._open(about)
 
     @property
@@ -222,15 +222,15 @@ class Writer:
         tokenizer.save_pretrained(self._files)
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _told(self, what: str, mend: str = "") -> Iterator[None]:
         try:
             yield
         except OSError as error:
             for path in self._partial.glob("writing*"):
                 path.unlink(missing_ok=True)
             raise SecateursError(
-                f"{self.directory}: {what}, {cause(error)}; finished parts stay in {self._partial.name}, "
-                "run it again to go on"
+                f"{self.directory}: {what}, {cause(error)}; "
+                + (mend or f"finished parts stay in {self._partial.name}, run it again to go on")
             ) from error
 
 

@@ -84,18 +84,22 @@ def sparsify(model: str, as_json: bool, **given: Any) -> None:
     with shown():
         from secateurs.archive import plain
         from secateurs.job.sparsifying import Wanted, sparsify_named
+        from secateurs.tasks.pretrained import is_language_model
 
         fields = calibration_fields(given)
         done = sparsify_named(model, fields, Wanted(**given))
-    where = done.written.directory
-    measured = {"train": fields.get("train", "train.txt"), "evaluation": "test.txt"}
-    measured |= {name: fields[name] for name in ("text", "length", "bos") if name in fields}
+        where = done.written.directory
+        measured = {"train": fields.get("train", "train.txt"), "evaluation": "test.txt"}
+        measured |= {name: fields[name] for name in ("text", "length", "bos") if name in fields}
+        following = f"  secateurs measure {where} {written('language_modelling', measured)}"
+        lines = [f"Saved in {where}; from_pretrained loads it. Next:", following]
+        if not is_language_model(str(where)):
+            lines = [f"Saved in {where}; from_pretrained loads it."]
     show(
         {"model": model, "sparsity": done.written.sparsity, **plain(done)},
         as_json,
         _summary(done, model),
-        f"Saved in {where}; from_pretrained loads it. Next:",
-        f"  secateurs measure {where} {written('language_modelling', measured)}",
+        *lines,
     )
 
 

@@ -43,7 +43,10 @@ class Kfac:
     def __call__(self, rows: Sequence[Rows]) -> Tensor:
         readers = [self._reader(r.weight, r.gram, r.gradient_gram) for r in rows if r.gram and r.gradient_gram]
         if not readers:
-            raise SecateursError("kfac: no weight of the group reads its units as the inputs of a matrix; use taylor")
+            raise SecateursError(
+                "kfac: no weight of the group reads its units as the inputs of a matrix; use taylor, or name the "
+                "group in the structure's keep"
+            )
         return losses(readers).to(rows[0].weight.device)
 
     def _reader(self, weight: Tensor, gram: Gram, errors: Gram) -> Reader:

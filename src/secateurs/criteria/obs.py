@@ -48,5 +48,8 @@ class Obs:
             if r.gram is not None
         ]
         if not readers:
-            raise SecateursError("obs: no weight of the group reads its units as the inputs of a matrix; use taylor")
+            raise SecateursError(
+                "obs: no weight of the group reads its units as the inputs of a matrix; use taylor, or name the "
+                "group in the structure's keep"
+            )
         return losses(readers).to(rows[0].weight.device)

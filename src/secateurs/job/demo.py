@@ -12,6 +12,7 @@ from torch import nn
 from secateurs.deploy import Function, load, read_build, save
 from secateurs.job.measuring import Settings
 from secateurs.job.opening import TaskName
+from secateurs.job.output import check_output
 from secateurs.job.result import Result
 from secateurs.job.running import Job
 from secateurs.prune import Pruned
@@ -89,8 +90,8 @@ class Demo:
             settings=self.settings,
         )
         dense = self.output / "dense"
-        if self.output.exists() and not dense.exists():
-            raise SecateursError(f"the output directory {self.output} exists; name another or remove it")
+        if not dense.exists():
+            check_output(self.output)
         job.check()
         task = mnist()
         return job(self._resumed(dense) if dense.exists() else self._trained(dense, task), task)

@@ -23,7 +23,7 @@ def of_shape(shape: str) -> Inputs:
     """
     parts = shape.lower().replace(" ", "").split(",")
     if not all(re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", part) for part in parts):
-        raise SecateursError(f"'{shape}' is not a shape; write sizes joined by x, e.g. 1x3x32x32")
+        raise SecateursError(f"'{shape}' is not a shape; write sizes of 1 or more joined by x, e.g. 1x3x32x32")
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn([int(n) for n in part.split("x")], generator=generator) for part in parts)
 

@@ -14,6 +14,7 @@ from secateurs.deploy.manifest import CONFIG
 from secateurs.deploy.pretrained import common_fields, save_pretrained
 from secateurs.job.examples import of_config
 from secateurs.job.opening import TaskName, open_model, open_task, recorded_task
+from secateurs.job.output import check_output
 from secateurs.tasks.pretrained import quiet
 from secateurs.types import SecateursError
 
@@ -45,6 +46,7 @@ def export_named(artifact: str, output: str | Path, task: TaskName | None = None
     Raises:
         SecateursError: No artifact, none of a transformers model, or no config makes this network.
     """
+    check_output(Path(output))
     build = read_build(artifact)
     if not isinstance(build, Transformers):
         raise SecateursError(f"{artifact} is no model of transformers; load it by secateurs.load")

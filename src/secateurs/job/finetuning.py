@@ -8,6 +8,7 @@ import torch
 
 from secateurs.job.named_data import LANGUAGE, language_data, text_data
 from secateurs.job.opening import TaskName
+from secateurs.job.output import check_output
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.tasks.finetune import Finetuned, finetune
 from secateurs.tasks.pretrained import load_classifier, load_language_model
@@ -37,8 +38,7 @@ def finetune_named(
     Raises:
         SecateursError: The output exists, no such model, task or device, or labels that are no classes.
     """
-    if Path(output).exists():
-        raise SecateursError(f"the output directory {output} exists; name another or remove it")
+    check_output(Path(output))
     where = open_device(device)
     if task.name == LANGUAGE:
         from secateurs.tasks.language_modelling import language_modelling

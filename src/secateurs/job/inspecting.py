@@ -18,6 +18,11 @@ from secateurs.job.opening import TaskName, open_layout, open_model, open_task, 
 from secateurs.structures.layer import Layer
 from secateurs.types import Dim, Inputs, SecateursError
 
+SHAPES = (
+    "--shape gives random floats of these sizes, the batch first: 1x3x32x32 is an image, 8x20 are rows of features; "
+    "what reads token ids needs --task, or a config and no --shape"
+)
+
 Kind = Literal["block", "branch"]
 
 
@@ -157,10 +162,15 @@ def inspect_named(
         opened = open_model(name, trusted=trusted)
         return inspect(opened.model, open_task(task, opened).example_inputs)
     model = open_layout(name, trusted)
+    inputs = of_shape(shape) if shape else of_config(model)
     try:
-        return inspect(model, of_shape(shape) if shape else of_config(model))
+        return inspect(model, inputs)
     except UnknownValueError as error:
         raise SecateursError(f"{error}; with --task the weights are read") from error
+    except SecateursError as error:
+        if shape is None:
+            raise
+        raise SecateursError(f"{error} ({SHAPES})") from error
 
 
 def _recorded(name: str, trusted: Collection[str]) -> TaskName | None:

@@ -20,6 +20,7 @@ from secateurs.job.again import Answer, Request, measure_elsewhere
 from secateurs.job.data import check, diagnose
 from secateurs.job.measuring import Settings, compare
 from secateurs.job.opening import TaskName
+from secateurs.job.output import check_output
 from secateurs.job.result import Result, document
 from secateurs.job.witness import difference, write
 from secateurs.prune import Pruned
@@ -70,10 +71,9 @@ class Job:
         """Refuse before any work is done.
 
         Raises:
-            SecateursError: The output exists.
+            SecateursError: The output exists, or cannot be written.
         """
-        if self.output.exists() or self.output.is_symlink():
-            raise SecateursError(f"the output directory {self.output} exists; name another or remove it")
+        check_output(self.output)
 
     def __call__(self, model: nn.Module, task: Task) -> Result:
         """Run it, or go on with it.

@@ -16,6 +16,7 @@ from secateurs.checkpoint import Checkpoint
 from secateurs.job.examples import of_config
 from secateurs.job.finetuning import open_device
 from secateurs.job.named_data import language_data
+from secateurs.job.output import check_output
 from secateurs.measures.instruments.forward import prepared
 from secateurs.names import is_function
 from secateurs.on_disk import Written, check, prune_checkpoint
@@ -104,8 +105,7 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     text = language_data(data) if recipe.calibrated else None
     place = _checked_place(model)
     output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
-    if output.exists() or output.is_symlink():
-        raise SecateursError(f"{output} exists: give a directory that does not by --output, or remove it")
+    check_output(output)
     source = Checkpoint.open(place)
     chains(source.model)  # refused here, before a long text is read
     batches = [of_config(source.model)] if text is None else _batches(source, text)

@@ -64,7 +64,7 @@ class Recipe:
 
     Raises:
         SecateursError: No structure, fewer than one calibration batch, a solver that is not to work sequentially, a
-            chooser or a basis that is, or nothing that could compensate.
+            chooser or a basis that is, an order of features without N:M, or nothing that could compensate.
     """
 
     structure: tuple[Structure, ...]
@@ -95,6 +95,9 @@ class Recipe:
             raise SecateursError("recipe: a basis turns dims that can shrink, not single weights; drop sequential")
         if self.permute and not self.sequential:
             raise SecateursError("recipe: features are put in order as weights are settled; add sequential: true")
+        if self.permute and not any(hasattr(structure, "sparsity") for structure in self.structure):
+            names = ", ".join(name_of("structure", structure) for structure in self.structure)
+            raise SecateursError(f"recipe: an order of features helps n_m alone, and not {names}; drop permute")
         if self.compensate and self.solver is None:
             raise SecateursError("recipe: only a solver changes values such that they compensate; name one as solver")
 
@@ -118,7 +121,9 @@ class Recipe:
             SecateursError: The sparsity is outside (0, 1), or contradicts a structure.
         """
         if not 0 < sparsity < 1:
-            raise SecateursError(f"sparsity is the fraction removed and must lie between 0 and 1, got {sparsity}")
+            raise SecateursError(
+                f"sparsity is the fraction removed and must lie between 0 and 1, such as 0.5; got {sparsity:g}"
+            )
         for structure in self.structure:
             fixed = getattr(structure, "sparsity", None)
             if fixed is None:

@@ -14,6 +14,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("a padding of constant width", "the code adds a fixed number of positions to it"),
     ("a constant width of it is cut off", "the code takes a fixed number of positions away from it"),
     ("a statistic is taken over it", "a mean, a variance or a maximum would be another with fewer positions"),
+    ("all of its positions are picked", "as many must stay as the code asks for; lower that number in the config"),
     ("the scale of the attention follows its size", "scores are divided by its root, unless the code gives the scale"),
     ("its positions are picked by data", "numbers in the input or in a table say which position is read"),
     ("one of its positions is picked by number", "the code names a position, which must stay where it is"),

@@ -28,7 +28,7 @@ def sparsity_of(recipe: Recipe, p: float | None) -> float | None:
         p = next((each for each in fixed if each is not None), None)
     if p is not None:
         if not 0 < p < 1:
-            raise SecateursError(f"p must be in (0, 1), got {p:g}")
+            raise SecateursError(f"p must be in (0, 1), got {p:g}; it is the fraction removed, such as 0.5")
         recipe.check(p)
     return p
 

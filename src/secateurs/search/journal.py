@@ -41,7 +41,8 @@ class Journal:
                 raise SecateursError(f"{directory} is not empty and holds no search: give another directory")
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
-            raise SecateursError(f"{directory} cannot hold a search: {error}") from error
+            why = error.strerror or error
+            raise SecateursError(f"{directory} cannot be written: {why}; give another directory") from error
         try:
             self._lock()
             self._read()

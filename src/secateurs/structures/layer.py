@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from secateurs.structures._dims import matches
-from secateurs.types import Group, Member, Network, Residual
+from secateurs.types import Group, Member, Network, Residual, few
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,13 @@ class Layer:
             if residual.of == self.of and not matches(residual.name, self.keep):
                 chains.setdefault(residual.chain, []).append(residual)
         return tuple(_group(network, name, chain) for name, chain in chains.items() if len(chain) > 1)
+
+    def why_none(self, network: Network) -> str:
+        """A layer alone."""
+        free = [residual for residual in network.residuals if not matches(residual.name, self.keep)]
+        there = [residual.name for residual in free if residual.of == self.of] or [residual.name for residual in free]
+        one = "there is just one" if len(there) == 1 or self.of == "block" else "each is the only one of its kind"
+        return f"a {self.of} goes only where others like it stay, and {one}: {few(there)}" if there else ""
 
 
 def _group(network: Network, name: str, chain: list[Residual]) -> Group:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from secateurs.tasks.pretrained import quiet
 from secateurs.tasks.tables import describe, read_columns, unzipped
-from secateurs.types import SecateursError
+from secateurs.types import SecateursError, few
 
 Source = str | Path | Sequence[str] | Tensor
 """A file, texts, or token ids."""
@@ -100,7 +99,7 @@ def _ids(path: Path) -> Any:
     if isinstance(found, dict):
         named = found.get("input_ids", next(iter(found.values())) if len(found) == 1 else None)
         if named is None:
-            raise SecateursError(f"{path} holds {json.dumps(sorted(found))}; name the token ids 'input_ids'")
+            raise SecateursError(f"{path} holds {few(sorted(map(str, found)))}; name the token ids 'input_ids'")
         return named
     return found
 

@@ -99,7 +99,9 @@ def _ranked(call: Call, axis: Axis) -> None:
     if "topk" not in call.name:
         return
     count = call.args[1]
-    if len(list(leaves(axis))) > 1 or count >= size_of(axis):
+    if count >= size_of(axis):
+        freeze(axis, f"all of its positions are picked ({call.name})")
+    elif len(list(leaves(axis))) > 1:
         freeze(axis, f"{STATISTIC} ({call.name})")
     align(axis, 1, count)
     call.trace.picks.give(axis, call.outputs()[1])
