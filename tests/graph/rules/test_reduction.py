@@ -124,12 +124,16 @@ def test_a_norm_of_what_is_not_zero_is_frozen() -> None:
         lambda h: torch.var_mean(h, -1, keepdim=True)[0],
         lambda h: h.log_softmax(-1),
         lambda h: h.cumprod(-1),
-        lambda h: h.topk(6, -1).values,
     ],
 )
 def test_a_statistic_names_its_operator(function: Callable[[Tensor], Tensor]) -> None:
     (why,) = {dim.frozen or dim.flagged for dim in hidden(lambda h: h * function(h)).dims.values() if dim.size == 6}
     assert why is not None and why.startswith("a statistic is taken over it (aten.")
+
+
+def test_where_all_positions_are_picked_all_must_stay() -> None:
+    (dim,) = [dim for dim in hidden(lambda h: h * h.topk(6, -1).values).dims.values() if dim.size == 6]
+    assert (dim.frozen, dim.least) == ("all of its positions are picked (aten.topk)", 6)
 
 
 def test_a_statistic_over_one_dim_leaves_the_others_alone() -> None:
