@@ -5,7 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateurs.types import Criterion, Gram, Group, Measure, Member, Plan, Reading, Rows, Schedule, SecateursError
+from secateurs.types import (
+    Criterion,
+    Gram,
+    Group,
+    Measure,
+    Member,
+    Plan,
+    Reading,
+    Rows,
+    Schedule,
+    SecateursError,
+    check_damping,
+)
 
 
 @st.composite
@@ -132,3 +144,12 @@ def test_the_inverse_of_second_moments_is_damped_as_far_as_it_takes(caplog: pyte
     assert Gram(torch.zeros(2, 2)).inverse(0.01).isfinite().all()
     with pytest.raises(SecateursError, match="look for NaN"):
         Gram(torch.full((2, 2), torch.nan)).inverse(0.01)
+
+
+def test_a_damping_that_is_none() -> None:
+    check_damping("any", 0.0, zero=True)
+    for damping in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(SecateursError, match=f"any: damping must be at least 0, got {damping}"):
+            check_damping("any", damping, zero=True)
+    with pytest.raises(SecateursError, match="any: damping must be above 0, got 0"):
+        check_damping("any", 0.0)

@@ -320,6 +320,21 @@ class Gram:
         return torch.cholesky_inverse(factor).float()
 
 
+def check_damping(part: str, damping: float, *, zero: bool = False) -> None:
+    """Refuse a share, of the mean of a diagonal, that nothing could be damped by.
+
+    Args:
+        part: Whose field it is.
+        damping: A finite number above 0.
+        zero: Whether 0 will do as well.
+
+    Raises:
+        SecateursError: It is another.
+    """
+    if not (0 < damping < float("inf") or (zero and damping == 0)):
+        raise SecateursError(f"{part}: damping must be {'at least' if zero else 'above'} 0, got {damping}")
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What a criterion sees of one scored member: aligned matrices, one row per unit.

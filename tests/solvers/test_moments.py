@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from secateurs.solvers._moments import check_damping, damped
+from secateurs.solvers._moments import damped
 from secateurs.types import SecateursError
 
 
@@ -38,9 +38,3 @@ def test_nothing_but_zeros_can_be_factored() -> None:
 def test_moments_that_are_not_finite() -> None:
     with pytest.raises(SecateursError, match="not finite; look for NaN in the activations"):
         damped(torch.tensor([[float("nan")]]), 0.01)
-
-
-def test_a_damping_that_is_none() -> None:
-    check_damping("any", 0.0)
-    with pytest.raises(SecateursError, match="any: damping must be at least 0, got inf"):
-        check_damping("any", float("inf"))

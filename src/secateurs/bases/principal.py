@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateurs.types import SecateursError
+from secateurs.types import check_damping
 
 FLOOR = 1e-3
 """Units are not made smaller than this share of the largest: what reads them would be as much larger."""
@@ -35,8 +35,7 @@ class Principal:
 
     def __post_init__(self) -> None:
         """Check the damping."""
-        if not self.damping > 0:
-            raise SecateursError(f"principal: damping must be above 0, got {self.damping}")
+        check_damping("principal", self.damping)
 
     def __call__(self, moments: Tensor, readers: Tensor, rotation: bool) -> Tensor:
         if rotation:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from secateurs.types import Need, Rows, SecateursError
+from secateurs.types import Need, Rows, SecateursError, check_damping
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Osscar:
         """Check the fields."""
         if self.swaps < 1 or self.tries < 1:
             raise SecateursError(f"osscar: swaps and tries must be at least 1, got {self.swaps} and {self.tries}")
-        if not 0 < self.damping < float("inf"):
-            raise SecateursError(f"osscar: damping must be above 0, got {self.damping}")
+        check_damping("osscar", self.damping)
 
     def __call__(self, rows: Sequence[Rows], scores: Tensor, block: int, kept: int) -> Tensor:
         readers = [_Reader(r, self.damping) for r in rows if r.gram is not None]

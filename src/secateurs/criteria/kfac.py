@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from secateurs.criteria._elimination import Reader, losses
-from secateurs.types import Gram, Need, Rows, SecateursError
+from secateurs.types import Gram, Need, Rows, SecateursError, check_damping
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Kfac:
 
     def __post_init__(self) -> None:
         """Check the damping."""
-        if not 0 < self.damping < float("inf"):
-            raise SecateursError(f"kfac: damping must be above 0, got {self.damping}")
+        check_damping("kfac", self.damping)
 
     def __call__(self, rows: Sequence[Rows]) -> Tensor:
         readers = [self._reader(r.weight, r.gram, r.gradient_gram) for r in rows if r.gram and r.gradient_gram]

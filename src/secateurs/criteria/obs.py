@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from secateurs.criteria._elimination import Reader, losses
-from secateurs.types import Need, Rows, SecateursError
+from secateurs.types import Need, Rows, SecateursError, check_damping
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class Obs:
 
     def __post_init__(self) -> None:
         """Check the damping."""
-        if not 0 < self.damping < float("inf"):
-            raise SecateursError(f"obs: damping must be above 0, got {self.damping}")
+        check_damping("obs", self.damping)
 
     def __call__(self, rows: Sequence[Rows]) -> Tensor:
         readers = [

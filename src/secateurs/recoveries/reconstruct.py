@@ -21,7 +21,7 @@ from torch import Tensor
 
 from secateurs.recoveries._beside import Beside, Change, Sums
 from secateurs.recoveries._layers import Layer
-from secateurs.types import SecateursError
+from secateurs.types import check_damping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,7 @@ class Reconstruct(Beside):
     def __post_init__(self) -> None:
         """Check every field against its range."""
         super().__post_init__()
-        if not self.damping > 0:
-            raise SecateursError(f"reconstruct: damping must be above 0, got {self.damping}")
+        check_damping("reconstruct", self.damping)
 
     def mends(self, layer: Layer, masks: Mapping[str, Tensor]) -> bool:
         """Layers that have lost inputs; those that write to a stream."""

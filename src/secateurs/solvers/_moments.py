@@ -14,16 +14,6 @@ _LEAST = 1e-6
 """What a singular matrix gets at first, as a share of the mean of its diagonal."""
 
 
-def check_damping(solver: str, damping: float) -> None:
-    """Refuse a damping below zero, or that is not a number.
-
-    Raises:
-        SecateursError: It is.
-    """
-    if not 0 <= damping < float("inf"):
-        raise SecateursError(f"{solver}: damping must be at least 0, got {damping}")
-
-
 def damped(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """The matrix with ``damping`` times the mean of its diagonal added to the diagonal, and its Cholesky factor.
 

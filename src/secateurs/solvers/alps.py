@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateurs.solvers._moments import check_damping, damped
+from secateurs.solvers._moments import damped
 from secateurs.solvers._refine import refine
 from secateurs.solvers._support import support
-from secateurs.types import Gram, SecateursError
+from secateurs.types import Gram, SecateursError, check_damping
 
 _GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 """Share of the kept entries that moved at least -> by what rho grows."""
@@ -43,7 +43,7 @@ class Alps:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        check_damping("alps", self.damping)
+        check_damping("alps", self.damping, zero=True)
         if not 0 < self.rho < float("inf"):
             raise SecateursError(f"alps: rho must be above 0, got {self.rho}")
         if self.iterations < 1 or self.refinements < 0:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from secateurs.solvers._moments import check_damping, damped
+from secateurs.solvers._moments import damped
 from secateurs.solvers._refine import refine
 from secateurs.solvers._support import support
-from secateurs.types import Gram, SecateursError
+from secateurs.types import Gram, SecateursError, check_damping
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LeastSquares:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        check_damping("least_squares", self.damping)
+        check_damping("least_squares", self.damping, zero=True)
         if self.iterations < 1:
             raise SecateursError(f"least_squares: iterations must be at least 1, got {self.iterations}")
 

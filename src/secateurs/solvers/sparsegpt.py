@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateurs.solvers._moments import check_damping, damped
+from secateurs.solvers._moments import damped
 from secateurs.solvers._support import best
-from secateurs.types import Gram, SecateursError
+from secateurs.types import Gram, SecateursError, check_damping
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sparsegpt:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        check_damping("sparsegpt", self.damping)
+        check_damping("sparsegpt", self.damping, zero=True)
         if self.columns < 1:
             raise SecateursError(f"sparsegpt: columns must be at least 1, got {self.columns}")
 
