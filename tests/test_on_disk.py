@@ -249,3 +249,13 @@ def test_a_classifier_is_told_what_to_write(tmp_path: Path) -> None:
         prune_checkpoint(source, ids, wanda(), 0.5, tmp_path / "out")
     recipe = wanda(structure=(NM(keep=("bert.pooler.dense.weight",)),))
     assert prune_checkpoint(source, ids, recipe, 0.5, tmp_path / "out").sparsity == 0.5
+
+
+def test_what_cannot_be_traced_without_weights_is_left_to_prune(tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_heads": 4, "num_layers": 2, "vocab_size": 40, "num_experts": 2}
+    config = transformers.SwitchTransformersConfig(**sizes, num_sparse_encoder_layers=1)
+    transformers.SwitchTransformersForConditionalGeneration(config).save_pretrained(tmp_path / "dense")
+    ids = batches()[0]["input_ids"]
+    source, pairs = Checkpoint.open(tmp_path / "dense"), [{"input_ids": ids, "decoder_input_ids": ids}]
+    with pytest.raises(SecateursError, match=r"reads values.*`secateurs prune` has all weights in memory"):
+        prune_checkpoint(source, pairs, wanda(), 0.5, tmp_path / "out")

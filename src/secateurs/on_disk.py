@@ -20,6 +20,7 @@ from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.checkpoint.ahead import Ahead
 from secateurs.evidence import check_finite
 from secateurs.graph import trace
+from secateurs.graph.weightless import UnknownValueError
 from secateurs.measures.instruments.forward import prepared
 from secateurs.multiplied import Multiplied, Stacked
 from secateurs.recipe import Recipe
@@ -197,7 +198,10 @@ def prune_checkpoint(
     if not batches:
         raise SecateursError("no calibration batch; give at least one")
     network = source.empty()
-    traced = trace(network, prepared(batches[0], torch.device("cpu")))
+    try:
+        traced = trace(network, prepared(batches[0], torch.device("cpu")))
+    except UnknownValueError as error:
+        raise SecateursError(f"{error}; `secateurs prune` has all weights in memory, and takes this recipe") from error
     groups = tuple(group for structure in recipe.structure for group in structure(traced))
     settling = Settling.of(network, traced, groups, recipe)
     found = chains(network)

@@ -157,7 +157,10 @@ def test_keep() -> None:
     assert [residual.name for residual in group.residuals] == ["model.layers.1", "model.layers.2"]
     last = Layer(keep=("*.[0-2]",))
     assert last(graph) == (), "one block alone has nobody to compete with"
-    assert last.why_none(graph) == "a block goes only where others like it stay, and there is just one: model.layers.3"
+    assert (
+        last.why_none(graph)
+        == "a block goes only where others like it stay, and there is just one block: model.layers.3"
+    )
     assert Layer(keep=("*",)).why_none(graph) == ""
 
 
@@ -168,8 +171,8 @@ def test_a_network_of_one_block_says_so() -> None:
     )
     graph = trace(model, inputs)
     assert Layer()(graph) == () == Layer(of="branch")(graph)
-    assert Layer().why_none(graph).endswith("there is just one: model.layers.0.self_attn, model.layers.0.mlp")
-    assert "each is the only one of its kind: model.layers.0.self_attn" in Layer(of="branch").why_none(graph)
+    assert Layer().why_none(graph).endswith("there is just one block: model.layers.0.self_attn, model.layers.0.mlp")
+    assert "each is the only one so: model.layers.0.self_attn" in Layer(of="branch").why_none(graph)
 
 
 def tokens_task() -> Task:

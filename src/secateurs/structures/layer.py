@@ -35,7 +35,7 @@ class Layer:
         """A layer alone."""
         free = [residual for residual in network.residuals if not matches(residual.name, self.keep)]
         there = [residual.name for residual in free if residual.of == self.of] or [residual.name for residual in free]
-        one = "there is just one" if len(there) == 1 or self.of == "block" else "each is the only one of its kind"
+        one = f"there is just one {self.of}" if len(there) == 1 or self.of == "block" else "each is the only one so"
         return f"a {self.of} goes only where others like it stay, and {one}: {few(there)}" if there else ""
 
 
