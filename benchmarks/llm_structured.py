@@ -60,6 +60,8 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     ),
     "Taylor, least squares": ("llm_width", 0.25, {"chooser": None}),
     "SliceGPT": ("slicegpt", 0.25, {}),
+    "MoDeGPT": ("modegpt", 0.25, {}),
+    "MoDeGPT, neurons alone": ("modegpt", 1 / 3, {"structure": ["neuron"], "basis": None}),
     "ours, width": ("llm_width", 0.25, {}),
     "OSSCAR": ("osscar", 1 / 3, {"structure": ["neuron"]}),
     "SliceGPT, one rotation": ("slicegpt", 0.25, {}),

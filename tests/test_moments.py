@@ -98,6 +98,37 @@ def test_products_of_the_inputs_of_a_weight_that_lies_the_other_way() -> None:
     assert torch.allclose(found[1], x.T @ x, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_norms_of_what_a_weight_gives_with_its_bias(bias: bool) -> None:
+    model, x, y = nn.Linear(3, 3, bias=bias), torch.randn(2, 7, 3), torch.randn(6, 3)
+    moments = Moments(model, outputs=[model.weight])
+    with moments:
+        loss = model(x).square().sum() + model(y).sum()
+        loss.backward()  # the weight multiplies gradients then: not its outputs
+    with torch.no_grad():
+        given = torch.cat([model(x).flatten(0, 1), model(y)])
+    assert torch.allclose(moments.output_norms(model.weight)[0], given.norm(dim=0), atol=1e-5)
+    assert moments.output_norms(nn.Parameter(torch.zeros(3, 3))) == {}
+
+
+def test_norms_of_what_a_weight_on_the_left_gives_and_none_of_a_part_of_it() -> None:
+    class Left(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole, self.part = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.whole @ x + self.part[:2].repeat(2, 1) @ x + (x.T @ self.part[:2].T).sum()
+
+    model, x = Left(), torch.randn(3, 5)
+    moments = Moments(model, outputs=[model.whole, model.part])
+    with torch.no_grad(), moments:
+        model(x)
+    [(axis, norms)] = moments.output_norms(model.whole).items()
+    assert axis == 0 and torch.allclose(norms, (model.whole @ x).norm(dim=1), atol=1e-5)
+    assert moments.output_norms(model.part) == {}
+
+
 def test_no_products_where_a_weight_is_met_in_another_way_too() -> None:
     class Twice(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -33,9 +33,10 @@ def facts(
             are padding count. ``influence``: of the blocks among the groups. ``loss_increase``: the mean loss without
             each unit of the groups, one after the other, less the mean loss. Without ``gradient`` exactly one Facts is
             yielded. ``gram``: of the inputs of the matrices that read the units of groups; ``gradient_gram``: of the
-            loss's gradient by their outputs.
+            loss's gradient by their outputs. ``product_norm``: norms of the outputs of matrices that give the factors
+            of products of activations, which are summed over the units.
         batches: At most this many batches are used.
-        groups: Whose units ``influence``, ``loss_increase`` and ``gram`` are of.
+        groups: Whose units ``influence``, ``loss_increase``, ``gram`` and ``product_norm`` are of.
 
     Raises:
         SecateursError: There is no train split, it is empty, or the loss of a batch is not finite; influence is asked
@@ -45,8 +46,9 @@ def facts(
         found = _observed(model, task, needs, batches, groups)
         if "loss_increase" in needs:
             found = replace(found, loss_increase=_increases(model, task, batches, groups))
-        if needs & {"gram", "gradient_gram"}:
-            found = replace(found, gram=_grams(model, task, needs, batches, groups))
+        if needs & {"gram", "gradient_gram", "product_norm"}:
+            gram, output_norm = _grams(model, task, needs, batches, groups)
+            found = replace(found, gram=gram, output_norm=output_norm)
         if "gradient" not in needs:
             yield found
             return
@@ -214,12 +216,15 @@ def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int
 
 def _grams(
     model: nn.Module, task: Task, needs: frozenset[Need], batches: int, groups: Sequence[Group]
-) -> dict[str, Gram]:
-    """By ``name[axis]``, of the weights that read the units of groups."""
-    named = dict(model.named_parameters(remove_duplicate=False))
+) -> tuple[dict[str, Gram], dict[str, Tensor]]:
+    """By ``name[axis]``, of the weights that read the units of groups; the norms of what gives units that meet."""
     reads = {member.tensor for group in groups for member in group.members if reads_units(group, member)}
-    readers = {name: parameter for name, parameter in named.items() if name_before(model, name) in reads}
-    moments = Moments(model, products=readers.values())
+    gives = {side.tensor for group in groups for meeting in group.meetings for side in meeting}
+    readers = _parameters(model, reads if needs & {"gram", "gradient_gram"} else set())
+    givers = _parameters(model, gives if "product_norm" in needs else set())
+    if not readers and not givers:
+        return {}, {}
+    moments = Moments(model, products=readers.values(), outputs=givers.values())
     for number, batch in calibration(task, batches, "second moments"):
         with moments:
             if "gradient_gram" in needs:
@@ -227,8 +232,16 @@ def _grams(
             else:
                 with torch.no_grad():
                     _check_loss(task.loss(model, batch), number)
-    found = [(name, axis, it) for name, p in readers.items() for axis, it in moments.grams(p).items()]
-    return {f"{name}[{axis}]": gram for name, axis, gram in found}
+    return (
+        {f"{name}[{axis}]": gram for name, p in readers.items() for axis, gram in moments.grams(p).items()},
+        {f"{name}[{axis}]": norm for name, p in givers.items() for axis, norm in moments.output_norms(p).items()},
+    )
+
+
+def _parameters(model: nn.Module, dense: Collection[str]) -> dict[str, nn.Parameter]:
+    """The parameters that had these names in the dense network, by those that they have."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: parameter for name, parameter in named if name_before(model, name) in dense}
 
 
 def _increases(model: nn.Module, task: Task, batches: int, groups: Sequence[Group]) -> dict[str, Tensor]:

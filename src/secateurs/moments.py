@@ -41,13 +41,22 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         powers: 2: the squares. (0, 1, 2): their number, the values and the squares, in double precision where the
             device has it, as a variance is the small difference of large numbers.
         products: Parameters of whose inputs the products are summed too, each feature with each, in float32.
+        outputs: Parameters of which the squares of what they give are summed too, with the bias that is added in the
+            same operator, as torch does.
     """
 
-    def __init__(self, model: nn.Module, *powers: int, products: Collection[nn.Parameter] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *powers: int,
+        products: Collection[nn.Parameter] = (),
+        outputs: Collection[nn.Parameter] = (),
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._powers = powers
         self._products: dict[nn.Parameter, dict[int, Tensor]] = {parameter: {} for parameter in products}
         self._otherwise: set[nn.Parameter] = set()
+        self._given: dict[nn.Parameter, dict[int, Tensor]] = {parameter: {} for parameter in outputs}
         self._sums: dict[int, dict[nn.Parameter, Tensor]] = {power: {} for power in powers}
         self._by_storage: dict[int, list[nn.Parameter]] = {}
         for parameter in model.parameters():
@@ -75,6 +84,10 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         found = {} if parameter in self._otherwise else self._products.get(parameter, {})
         return {axis: Gram(mirrored_(sums)) for axis, sums in found.items()}
 
+    def output_norms(self, parameter: nn.Parameter) -> dict[int, Tensor]:
+        """By axis of a matrix: the L2 norms of what it gives, along that axis, float32."""
+        return {axis: sums.sqrt().float() for axis, sums in self._given.get(parameter, {}).items()}
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -88,6 +101,9 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
             self._convolution(out, args)
         elif str(packet) in GROUPED:
             self._grouped(args[0], args[1], args[2] if len(args) > 2 else (kwargs or {})["offs"])
+        if self._given and packet in (aten.mm, aten.addmm):
+            self._gave(args[-1], out)
+            self._gave(args[-2].mT, out.mT)
         return out
 
     def _owner(self, tensor: Tensor) -> nn.Parameter | None:
@@ -113,16 +129,23 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         """``x @ matrix``: add the products of features where the matrix is all of its parameter."""
         if owner not in self._products:
             return
-        laid = list(zip(owner.shape, owner.stride(), strict=True))
-        first = (matrix.shape[0], matrix.stride(0))
-        if x.dim() != 2 or owner.dim() != 2 or matrix.numel() != owner.numel() or first not in laid:
+        axis = _axis(owner, matrix, 0) if x.dim() == 2 else None
+        if axis is None:
             self._otherwise.add(owner)
             return
-        sums = self._products[owner]
-        axis, size = laid.index(first), x.shape[1]
+        sums, size = self._products[owner], x.shape[1]
         if axis not in sums:
             sums[axis] = torch.zeros(size, size, device=x.device)
         add_products_(sums[axis], x.detach().float())
+
+    def _gave(self, matrix: Tensor, rows: Tensor) -> None:
+        """``x @ matrix = rows``: add the squares where the matrix is all of its parameter."""
+        owner = self._owner(matrix)
+        axis = None if owner not in self._given else _axis(owner, matrix, 1)
+        if owner is not None and axis is not None:
+            sums = rows.detach().float().square().sum(0).to(self._wide(rows))
+            held = self._given[owner]
+            held[axis] = held[axis] + sums if axis in held else sums
 
     def _grouped(self, rows: Tensor, matrices: Tensor, ends: Tensor) -> None:
         """Rows in stretches that end there, each times a matrix of its own."""
@@ -159,8 +182,12 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
             self._add(power, owner, weight, sums)
 
     def _power(self, x: Tensor, power: int) -> Tensor:
-        wide = torch.float64 if len(self._powers) > 1 and x.device.type != "mps" else torch.float32
+        wide = self._wide(x) if len(self._powers) > 1 else torch.float32
         return x.detach().to(wide).pow(power)
+
+    @staticmethod
+    def _wide(x: Tensor) -> torch.dtype:
+        return torch.float32 if x.device.type == "mps" else torch.float64
 
     def _add(self, power: int, owner: nn.Parameter, operand: Tensor, sums: Tensor) -> None:
         """Add sums, which broadcast to the operand, at the places that it takes in its parameter."""
@@ -185,6 +212,14 @@ class Products(Moments):  # type: ignore[no-untyped-call]
             owner = self._owner(matrix)
             if owner is not None and matrix.dim() == 2 and matrix.numel() == owner.numel():
                 self._meet(owner, rows)
+
+
+def _axis(owner: Tensor, matrix: Tensor, dim: int) -> int | None:
+    """The axis of a parameter that a dimension of the matrix is; None where the matrix is not all of it."""
+    laid = list(zip(owner.shape, owner.stride(), strict=True))
+    mine = (matrix.shape[dim], matrix.stride(dim))
+    whole = owner.dim() == 2 and matrix.numel() == owner.numel() and mine in laid
+    return laid.index(mine) if whole else None
 
 
 def _placed(owner: Tensor, operand: Tensor, sums: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ def rows_of(group: Group, tensors: Mapping[str, Tensor], found: Facts) -> list[l
     That is all units at once, like modules side by side; or layers, which have no tensor in common, one by one.
     """
     by_unit: dict[int | None, list[Rows]] = {}
+    met = _product_norm(group, found)
     for member in (member for member in group.members if member.scored):
-        by_unit.setdefault(member.unit, []).append(_rows(group, member, tensors[member.tensor], found))
+        rows = replace(_rows(group, member, tensors[member.tensor], found), product_norm=met)
+        by_unit.setdefault(member.unit, []).append(rows)
     if group.dims:
         each = zip(*(by_unit[unit] for unit in range(group.n_units) if unit in by_unit), strict=True)
         return [[*by_unit.get(None, ()), *map(side_by_side, each)]]
@@ -70,6 +73,22 @@ def _rows(group: Group, member: Member, weight: Tensor, found: Facts) -> Rows:
         _gram(member, found) if reads else None,
         found.gram.get(f"{member.tensor}[{1 - member.dims[0]}]") if reads else None,
     )
+
+
+def _product_norm(group: Group, found: Facts) -> Tensor | None:
+    """The norms of the two factors of each product that is summed over the units, multiplied: ``(n_units, 1)``."""
+    total: Tensor | None = None
+    for meeting in group.meetings:
+        norms = [found.output_norm.get(f"{side.tensor}[{side.axis}]") for side in meeting]
+        if any(norm is None for norm in norms):  # it is not known of all of them
+            return None
+        one, other = (
+            norm[side.positions.to(norm.device)].norm(dim=2)
+            for norm, side in zip(norms, meeting, strict=True)
+            if norm is not None
+        )
+        total = (one * other).sum(dim=1, keepdim=True) + (0 if total is None else total)
+    return total
 
 
 def reads_units(group: Group, member: Member) -> bool:

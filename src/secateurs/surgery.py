@@ -222,10 +222,11 @@ def dense_facts(facts: Facts, small: nn.Module, model: nn.Module, kept: Position
         here = {names[n]: x for n, x in found.items()}
         return {n: spread(x, first[tensors[n]], tensors[n].shape, kept) for n, x in here.items()} | gone
 
-    def squared(where: str, gram: Gram) -> Gram:
+    def along(where: str, values: Tensor) -> Tensor:
         name, _, axis = where.removesuffix("]").rpartition("[")
         stay, size = kept.get((first[tensors[names[name]]], int(axis))), tensors[names[name]].shape[int(axis)]
-        return gram if stay is None else Gram(placed(gram.matrix, {0: stay, 1: stay}, (size, size)))
+        every = range(values.dim())
+        return values if stay is None else placed(values, {d: stay for d in every}, [size for _ in every])
 
     def before(where: str) -> str:
         name, bracket, axis = where.rpartition("[")
@@ -236,7 +237,8 @@ def dense_facts(facts: Facts, small: nn.Module, model: nn.Module, kept: Position
         gradient=whole(facts.gradient),
         activation_norm=whole(facts.activation_norm),
         activation_variance=whole(facts.activation_variance),
-        gram={before(where): squared(where, gram) for where, gram in facts.gram.items()},
+        gram={before(where): Gram(along(where, gram.matrix)) for where, gram in facts.gram.items()},
+        output_norm={before(where): along(where, norm) for where, norm in facts.output_norm.items()},
     )
 
 

@@ -115,6 +115,21 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """Where one of the two factors of a product of activations comes from, of what the units of a group are summed in.
+
+    Args:
+        tensor: Qualified name of the weight that gives it.
+        axis: Of its outputs.
+        positions: ``(n_units, p, k)`` along the axis: k for each of the p products side by side, as those of heads are.
+    """
+
+    tensor: str
+    axis: int
+    positions: Tensor = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Argument:
     """An argument of a module's forward that stands in for a tensor which the module would have computed.
 
@@ -183,6 +198,8 @@ class Group:
         residuals: Where units are layers: unit i is ``residuals[i]``, and dropping it is skipping it.
         least: Of a block at least this many are kept.
         grid: Where units are single weights: sizes of the axes that they run over, outputs first.
+        meetings: The products of two activations that are summed over the units, as those of queries and keys are: what
+            gives the one factor, and the other.
     """
 
     name: str
@@ -195,6 +212,7 @@ class Group:
     residuals: tuple[Residual, ...] = ()
     least: int = 1
     grid: tuple[int, ...] = ()
+    meetings: tuple[tuple[Side, Side], ...] = ()
 
     @property
     def removable(self) -> bool:
@@ -244,6 +262,10 @@ class Network(Protocol):
 
     def members(self, *dims: str) -> tuple[Member, ...]:
         """All tensor axes in which the units of the product of these dims (outermost first) live."""
+        ...
+
+    def meetings(self, *dims: str) -> tuple[tuple[Side, Side], ...]:
+        """The products of two activations that are summed over the last of these dims, inside of the others."""
         ...
 
     def enclosing(self, dim: str) -> str | None:
@@ -357,6 +379,9 @@ class Rows:
             the unit, and for weights that are no matrix or are not multiplied as a whole.
         gradient_gram: ``(o, o)``, of the gradients of the batches' mean losses by the outputs of that matrix. None
             unless needed, and where there is no gram.
+        product_norm: ``(n_units, 1)``; of the products of two activations that are summed over the units, the L2 norm
+            of what goes with the unit in one factor times that in the other, over the calibration data, summed over the
+            products. The same for all members of a unit; None unless needed, and where there are no such products.
     """
 
     weight: Tensor
@@ -368,6 +393,7 @@ class Rows:
     grid: tuple[int, ...] | None = None
     gram: Gram | None = None
     gradient_gram: Gram | None = None
+    product_norm: Tensor | None = None
 
 
 Need = Literal[
@@ -379,6 +405,7 @@ Need = Literal[
     "loss_increase",
     "gram",
     "gradient_gram",
+    "product_norm",
 ]
 
 
@@ -395,6 +422,8 @@ class Facts:
         loss_increase: By group name: ``(n_units,)``, the mean loss without each unit, less the mean loss.
         gram: By ``name[axis]`` of a matrix and the axis of its inputs: their second moments. By that of its outputs:
             those of the loss's gradient, where needed.
+        output_norm: By ``name[axis]`` of a matrix and the axis of its outputs: their L2 norms over all samples seen, of
+            those that ``product_norm`` is made of.
     """
 
     gradient: Mapping[str, Tensor] = field(default_factory=dict)
@@ -403,6 +432,7 @@ class Facts:
     influence: Mapping[str, Tensor] = field(default_factory=dict)
     loss_increase: Mapping[str, Tensor] = field(default_factory=dict)
     gram: Mapping[str, Gram] = field(default_factory=dict)
+    output_norm: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Scores = Mapping[str, Tensor]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from secateurs.structures._dims import free_dims, free_weights, group_over, matches
-from secateurs.types import Dim, Member, Weight
+from secateurs.types import Dim, Member, Side, Weight
 
 
 class Fake:
@@ -21,6 +21,9 @@ class Fake:
 
     def members(self, *dims: str) -> tuple[Member, ...]:
         return (Member("/".join(dims), (0,)),)
+
+    def meetings(self, *dims: str) -> tuple[tuple[Side, Side], ...]:
+        return ()
 
     def enclosing(self, dim: str) -> str | None:
         return None

@@ -1,6 +1,8 @@
 """Ridge leverage of what a unit hands on: ``(C (C + r I)^-1)_uu`` (Lin et al. 2024, MoDeGPT, arXiv:2408.09632).
 
-``C`` are the second moments of the inputs of a weight that reads the units, ``r`` the ridge.
+``C`` are the second moments of the inputs of a weight that reads the units, ``r`` the ridge. Where no weight reads
+them, but queries and keys meet in them, it is ``|q_u| |k_u|``, as in the same paper: of a product those columns and
+rows are kept whose norms have the largest products (Drineas et al. 2006, CR).
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ class Leverage:
     the inputs of a unit are added, and those of several weights that read it. A unit by which nothing is multiplied but
     zero has none.
 
+    Units that no weight reads, as dims of queries and keys, over which products of two activations are summed, are
+    worth the product of the norms of the two, summed over the products (heads, layers) that share them. That is in
+    another measure, which ``uniform`` does not mind.
+
     Args:
         ridge: What is added to the diagonal, as a fraction of its mean; above 0.
 
     Raises:
-        SecateursError: The ridge is out of range, or no weight reads the units.
+        SecateursError: The ridge is out of range, or no weight reads the units, nor do they meet in a product.
     """
 
     ridge: float = 1.0
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"weight", "gram"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"weight", "gram", "product_norm"})
 
     def __post_init__(self) -> None:
         """Check the ridge."""
@@ -42,6 +48,8 @@ class Leverage:
 
     def __call__(self, rows: Sequence[Rows]) -> Tensor:
         read = [(r.weight, r.gram) for r in rows if r.gram is not None]
+        if not read and rows[0].product_norm is not None:
+            return rows[0].product_norm[:, 0]
         if not read:
             raise SecateursError("leverage: no weight of the group reads its units as the inputs of a matrix; drop it")
         return torch.stack([self._of(gram, len(weight)) * weight.any(dim=1) for weight, gram in read]).sum(dim=0)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from secateurs.graph import pricing
-from secateurs.types import Dim, Group, Member, Price, Residual, Weight
+from secateurs.graph import meetings, pricing
+from secateurs.types import Dim, Group, Member, Price, Residual, Side, Weight
 
 if TYPE_CHECKING:
     from secateurs.graph.rewrite import Recording
@@ -202,6 +202,10 @@ class Graph:
         if factor == dim:
             return torch.arange(self.dims[dim].size)
         return torch.full((self._factor(factor, {}),), -1)
+
+    def meetings(self, *dims: str) -> tuple[tuple[Side, Side], ...]:
+        """The products of two activations that are summed over the last of these dims, inside of the others."""
+        return meetings.found(self, dims)
 
     def enclosing(self, dim: str) -> str | None:
         """The dim that this one always comes directly inside of, e.g. the KV heads of a query group; or None."""

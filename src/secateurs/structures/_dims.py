@@ -54,7 +54,8 @@ def group_over(network: Network, *dims: str) -> Group:
     sizes = [network.dims[dim].size for dim in dims]
     inner = network.dims[dims[-1]]
     members = network.members(*dims)
-    return Group(dims[-1], prod(sizes), members, sizes[-1], dims, inner.multiple, least=inner.least)
+    met = network.meetings(*dims)
+    return Group(dims[-1], prod(sizes), members, sizes[-1], dims, inner.multiple, least=inner.least, meetings=met)
 
 
 def groups_inside(network: Network, dims: Iterable[Dim]) -> Iterator[Group]:

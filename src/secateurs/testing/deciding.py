@@ -123,13 +123,14 @@ def check_schedule(schedule: Schedule) -> None:
 def _rows(needs: frozenset[Need], widths: Sequence[int]) -> list[Rows]:
     """Random members of 12 units, one of them dead; the second multiplies no activation, as a bias does."""
     source, rows = generator(), []
-    influence, increase = (torch.rand(_UNITS, 1, generator=source) + 0.1 for _ in range(2))
-    influence[_DEAD] = increase[_DEAD] = 0
+    influence, increase, met = (torch.rand(_UNITS, 1, generator=source) + 0.1 for _ in range(3))
+    influence[_DEAD] = increase[_DEAD] = met[_DEAD] = 0
     for i, width in enumerate(widths):
         weight, gradient = (torch.randn(_UNITS, width, generator=source) for _ in range(2))
         norm = torch.rand(_UNITS, width, generator=source) + 0.1
         weight[_DEAD] = 0
         facts: dict[Need, Any] = {"gradient": gradient, "influence": influence, "loss_increase": increase}
+        facts["product_norm"] = met
         if i != 1:
             x = torch.randn(60, _UNITS * (3 if i else 1), generator=source)
             x = x + x.roll(1, dims=1)
