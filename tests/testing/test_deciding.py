@@ -123,7 +123,7 @@ class Greedy:
         ("chance", "other counts the second time|keeps more"),
         ("changes", "changes the scores"),
         ("odd", "no multiple of 4"),
-        ("unlike", "different counts in groups alike"),
+        ("unlike", "different shares in groups alike"),
     ],
 )
 def test_an_allocation_with_a_fault_is_caught(fault: str, line: str) -> None:
