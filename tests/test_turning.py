@@ -77,6 +77,15 @@ def test_a_language_model_computes_the_same_in_its_principal_axes(kind: str, fie
     assert (gathered.diagonal().diff() < 1e-3).all()  # the most important first
 
 
+def test_values_in_one_weight_with_grouped_queries_and_keys_are_turned_by_key_value_head() -> None:
+    model = network("Phi3", use_cache=False)
+    made = in_axes(model, Head(of="value"))
+    name = "model.layers.0.self_attn.qkv_proj.weight"  # 24 rows of queries, 12 of keys, 12 of values
+    before, after = (it.get_parameter(name).detach() for it in (model, made))
+    assert torch.equal(before[:36], after[:36]) and not torch.allclose(before[36:], after[36:], atol=1e-3)
+    assert apart(model, made) < 1e-4
+
+
 def test_it_is_the_same_each_time() -> None:
     model = network("Llama")
     one, two = (in_axes(model, Width(), Head(of="dim")).state_dict() for _ in range(2))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from secateurs import evidence
 from secateurs.graph import Graph, recorded, scales, trace
 from secateurs.graph.agreement import Reference, reference
-from secateurs.graph.network import named
+from secateurs.graph.network import around
 from secateurs.graph.trace import state
 from secateurs.mixing import Gathered, Matrices, mix_, unscale_
 from secateurs.moments import Products
@@ -74,8 +74,8 @@ class Turning:
 
     def _apart(self, dim: str) -> Group:
         """The units of a dim, those inside each position of the dims that all who carry it have around it apart."""
-        axes = [[*named(self.network.tensors[tensor][axis])] for tensor, axis in self.network.carriers[dim]]
-        dims = [name for name in dict.fromkeys(axes[0]) if name != dim and all(name in axis for axis in axes)] + [dim]
+        axes = [around(self.network.tensors[tensor][axis], dim) for tensor, axis in self.network.carriers[dim]]
+        dims = [name for name in dict.fromkeys(axes[0]) if all(name in axis for axis in axes)] + [dim]
         sizes = [self.network.dims[name].size for name in dims]
         return Group(dim, prod(sizes), self.network.members(*dims), sizes[-1], tuple(dims))
 

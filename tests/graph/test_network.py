@@ -5,7 +5,7 @@ from math import prod
 import pytest
 import torch
 
-from secateurs.graph.network import Graph, Product, Sum, named
+from secateurs.graph.network import Graph, Product, Sum, around, named
 from secateurs.types import Dim, Group, Member
 
 # kv: 2 key-value heads, g: 3 queries each, d: 4; a projection holds queries, keys and values in one tensor.
@@ -96,3 +96,10 @@ def test_freezing_gives_a_new_network() -> None:
 def test_named_repeats_as_they_repeat() -> None:
     assert list(named(QKV)) == ["kv", "g", "d", "kv", "d", "kv", "d"]
     assert prod(DIMS[name].size for name in dict.fromkeys(named(QKV))) == 24
+
+
+def test_around_a_dim_are_the_factors_of_its_own_product_not_those_of_other_parts() -> None:
+    fused = (Sum((("kv", "group", "d"), ("kv", "v"))),)
+    assert around(fused, "v") == ["kv"] and around(fused, "d") == ["kv", "group"]
+    assert around(("heads", Sum((("d",), (2, "v")))), "v") == ["heads"]
+    assert around(fused, "width") == []

@@ -254,6 +254,17 @@ def named(axis: Factors) -> Iterator[str]:
                 yield from named(part)
 
 
+def around(axis: Factors, dim: str) -> list[str]:
+    """The named factors beside a dim in one product, and around the sums that it lies in; where it is met first."""
+    for factor in axis:
+        parts = factor.parts if isinstance(factor, Sum) else ()
+        inside = next((part for part in parts if dim in named(part)), None)
+        if factor == dim or inside is not None:
+            beside = [it for it in axis if isinstance(it, str) and it != dim]
+            return beside if inside is None else [*beside, *around(inside, dim)]
+    return []
+
+
 def _adjacent(axis: Factors) -> Iterator[tuple[str | int | Sum | None, str]]:
     """Every named factor with the factor directly outside of it."""
     before: str | int | Sum | None = None
