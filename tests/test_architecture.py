@@ -35,7 +35,7 @@ FLOORS = (
     {"types"},
     {"names", "attention", "blocks", "listed", "moments", "orders", "program", "rows", "shelf", "stacks"}
     | {"twins", "units", "vocabulary"},
-    {"multiplied", "repair"},
+    {"multiplied", "operands", "repair"},
     {"sequential"},
     {"stream"},
     {"graph", "select", *PART_ROOMS},

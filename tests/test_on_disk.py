@@ -179,9 +179,18 @@ def test_what_cannot_be_done_block_by_block_is_refused_first(changes: dict[str, 
         check(wanda(**changes), 0.5)
 
 
-def test_weights_outside_of_the_blocks_are_named(tmp_path: Path) -> None:
-    recipe = wanda(structure=(Weight(outputs=True),))
-    with pytest.raises(SecateursError, match=r"lm_head\.weight lies outside of the blocks"):
+def test_weights_outside_of_the_blocks_stay_dense_and_are_named(tmp_path: Path) -> None:
+    source = saved(tmp_path / "dense")
+    done = prune_checkpoint(source, batches(), wanda(structure=(Weight(outputs=True),)), 0.5, tmp_path / "all")
+    alone = prune_checkpoint(source, batches(), wanda(structure=(Weight(),)), 0.5, tmp_path / "blocks")
+    assert done.outside == done.dense == ("lm_head.weight",)
+    for file in alone.directory.glob("*.safetensors"):
+        assert file.read_bytes() == (done.directory / file.name).read_bytes(), file.name
+
+
+def test_a_recipe_that_names_no_weight_of_the_blocks_is_refused(tmp_path: Path) -> None:
+    recipe = wanda(structure=(Weight(keep=("model.*",), outputs=True),))
+    with pytest.raises(SecateursError, match=r"names no weight of the blocks"):
         prune_checkpoint(saved(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
 

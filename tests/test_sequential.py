@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.multiplied import Multiplied
-from secateurs.sequential import holders, plain, settle_
+from secateurs.operands import holders
+from secateurs.sequential import settle_
 from secateurs.types import SecateursError
 
 
@@ -89,45 +90,3 @@ def test_an_error_on_the_way_is_the_callers_and_no_hook_is_left() -> None:
     with pytest.raises(SecateursError, match="no"):
         settle_({"": network}, [partial(network, torch.ones(1, 2))] * 3, settle)
     assert not network._forward_pre_hooks
-
-
-class Scaled(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x * 2, self.weight)
-
-
-class Sibling(nn.Module):
-    def __init__(self, own: bool) -> None:
-        super().__init__()
-        self.linear, self.own = nn.Linear(2, 2, bias=False), own
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x @ self.linear.weight.T) + (self.linear(x) if self.own else 0)
-
-
-def test_weights_that_meet_their_modules_input_alone_are_plain() -> None:
-    network = TwoFromOne()
-    assert plain(held(network), partial(network, torch.randn(2, 5, 3))) == modules(network)
-
-
-@pytest.mark.parametrize("network", [nn.Sequential(Scaled(2, 2)), Sibling(True), Sibling(False)])
-def test_weights_that_meet_something_else_are_refused_by_name(network: nn.Module) -> None:
-    with pytest.raises(SecateursError, match="does not multiply what enters its module"):
-        plain(held(network), partial(network, torch.randn(3, 2)))
-
-
-class Stack(nn.Module):
-    def __init__(self, at_once: bool) -> None:
-        super().__init__()
-        self.w, self.at_once = nn.Parameter(torch.ones(3, 4, 2)), at_once
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.w.mT if self.at_once else torch.stack([x[i] @ self.w[i].T for i in range(3)])
-
-
-def test_stacks_are_plain_where_one_product_takes_all_of_them() -> None:
-    network, x = Stack(True), torch.randn(3, 5, 2)
-    assert plain({"w": (network, network.w)}, partial(network, x)) == {"w": network}
-    network = Stack(False)
-    with pytest.raises(SecateursError, match="w does not multiply"):
-        plain({"w": (network, network.w)}, partial(network, x))

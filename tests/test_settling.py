@@ -108,6 +108,17 @@ def test_convolutions_are_refused_by_name() -> None:
         settle_network_(settling(example_model(), example_task().example_inputs, recipe), example_task())  # type: ignore[arg-type]
 
 
+def test_a_small_convolution_stays_dense_beside_what_can_be_settled() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(128, 24), nn.ReLU(), nn.Linear(24, 4)
+    )
+    dense = network.get_parameter("0.weight").detach().clone()
+    recipe = Recipe((Weight(),), Wanda(), Uniform(), sequential=True, calibration_batches=2)
+    plan = settle_network_(settling(network, example_task().example_inputs, recipe), example_task())  # type: ignore[arg-type]
+    assert plan.keep["0.weight"].all() and torch.equal(network.get_parameter("0.weight"), dense)
+    assert plan.keep["2.weight"].float().mean() == 0.5
+
+
 def test_weights_alone_need_no_data_and_be_multiplied_in_any_way() -> None:
     network, inputs = example_model(), example_task().example_inputs
     recipe = Recipe((Weight(per="row"),), Magnitude(), Uniform(), sequential=True)

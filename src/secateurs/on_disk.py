@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,8 +25,8 @@ from secateurs.measures.instruments.forward import prepared
 from secateurs.multiplied import Multiplied, Stacked
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
-from secateurs.settling import Later, Settling
-from secateurs.shelf import Shelf, tidy, waiting_room
+from secateurs.settling import Later, Settling, single_weights
+from secateurs.shelf import Laid, Shelf, tidy, waiting_room
 from secateurs.stream import Stream
 from secateurs.types import Group, Inputs, Scores, SecateursError, few
 
@@ -47,12 +47,19 @@ class Written:
         zeros: Name of a weight -> how many of its entries are zero.
         entries: Name of a weight -> how many it has.
         before: How many blocks an interrupted run had written already.
+        outside: Weights that the structures name too, but that lie in no block: they stay as they are.
     """
 
     directory: Path
     zeros: Mapping[str, int]
     entries: Mapping[str, int]
     before: int = 0
+    outside: tuple[str, ...] = ()
+
+    @property
+    def dense(self) -> tuple[str, ...]:
+        """The weights that were to be pruned and lost nothing."""
+        return (*self.outside, *(name for name, zeros in self.zeros.items() if not zeros))
 
     @property
     def sparsity(self) -> float:
@@ -145,28 +152,6 @@ class _Job:
         self.source.release_(self.network, block)
 
 
-class _Laid(Mapping[str, Tensor]):
-    """Scores that lie on disk, and are read one by one."""
-
-    def __init__(self, directory: Path) -> None:
-        self._files: dict[str, Path] = {}
-        self._directory = directory
-
-    def add(self, name: str, scores: Tensor) -> None:
-        self._files[name] = self._directory / f"{len(self._files)}.scores"
-        torch.save(scores, self._files[name])
-
-    def __getitem__(self, name: str) -> Tensor:
-        scores: Tensor = torch.load(self._files[name], weights_only=True)
-        return scores
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-
 def prune_checkpoint(
     source: Checkpoint,
     batches: Sequence[Inputs],
@@ -191,7 +176,7 @@ def prune_checkpoint(
         shelf: An existing directory on a disk with room, where batches are laid while they wait; None: in memory.
 
     Raises:
-        SecateursError: The recipe asks for what cannot be done block by block; a weight lies outside of the blocks;
+        SecateursError: The recipe asks for what cannot be done block by block; no weight lies inside of a block;
             what ``chains``, ``Stream.settle_``, ``Settling`` and ``Writer`` refuse.
     """
     check(recipe, sparsity)
@@ -202,17 +187,11 @@ def prune_checkpoint(
         traced = trace(network, prepared(batches[0], torch.device("cpu")))
     except UnknownValueError as error:
         raise SecateursError(f"{error}; `secateurs prune` has all weights in memory, and takes this recipe") from error
-    groups = tuple(group for structure in recipe.structure for group in structure(traced))
-    settling = Settling.of(network, traced, groups, recipe)
     found = chains(network)
     blocks = tuple(name for chain in found for name in chain.blocks)
-    inside = tuple(f"{it}." for it in blocks)
-    lost = [name for name in settling.groups if not name.startswith(inside)]
-    if lost:
-        raise SecateursError(
-            f"{few(lost)} lies outside of the blocks ({blocks[0]}, ...), and block by block those alone are pruned: in "
-            f"a recipe file of your own give the structure keep: [{', '.join(lost)}]"
-        )
+    named = [group for structure in recipe.structure for group in structure(traced)]
+    groups, apart = _inside(named, outside(network, found))
+    settling = Settling.of(network, traced, groups, recipe)
     with waiting_room(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
         laid = Shelf(waiting, ROOM) if shelf else None
         job = _Job(source, network, found, batches, laid, load_, recipe.calibrated)
@@ -232,7 +211,8 @@ def prune_checkpoint(
             job.write(settling, writer)
         zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
         writer.finish()
-    return Written(Path(directory), zeros, {name: group.n_units for name, group in settling.groups.items()}, before)
+    entries = {name: group.n_units for name, group in settling.groups.items()}
+    return Written(Path(directory), zeros, entries, before, apart)
 
 
 def check(recipe: Recipe, sparsity: float) -> None:
@@ -254,6 +234,17 @@ def check(recipe: Recipe, sparsity: float) -> None:
         raise SecateursError("recipe: the criterion needs gradients, which block by block there are none; use wanda")
     if recipe.recovery != Nothing():
         raise SecateursError("recipe: block by block nothing is healed; use recovery: nothing")
+
+
+def _inside(groups: Iterable[Group], lost: Collection[str]) -> tuple[list[Group], tuple[str, ...]]:
+    """The groups of weights that lie in blocks, and the names of other weights."""
+    weights = single_weights(groups)
+    outside = tuple(name for name in weights if name in lost)
+    if len(outside) == len(weights):
+        raise SecateursError("the recipe names no weight of the blocks, and block by block those alone are pruned")
+    if outside:
+        logger.warning("%s stays dense, as it lies outside of the blocks", few(outside))
+    return [group for name, group in weights.items() if name not in outside], outside
 
 
 @contextmanager
@@ -283,10 +274,15 @@ def _move_buffers_(network: nn.Module, device: torch.device) -> None:
 def _dense_scores(job: _Job, settling: Settling, directory: Path) -> Scores:
     """Of the whole dense network, kept on disk."""
     logger.info("the allocation looks at scores: a pass over the dense network first")
-    laid = _Laid(directory)
+    laid = Laid(directory)
     job.run(
         settling.groups, lambda name, multiplied: laid.add(name, settling.scores(name, multiplied).cpu()), gram=False
     )
+    missed = [name for name in settling.groups if name not in laid]
+    if missed:
+        raise SecateursError(
+            f"{few(missed)} has no score, and the allocation looks at scores; keep it out of the structure"
+        )
     return laid
 
 

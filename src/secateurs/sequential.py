@@ -8,23 +8,19 @@ settle a whole block on what its dense weights give, and run it twice.)
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from greenlet import greenlet
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateurs.multiplied import Multiplied, Stacked
+from secateurs.operands import before, single
 from secateurs.shelf import Fetch, Shelf, held, tidy
 from secateurs.stacks import Watch, watched
 from secateurs.twins import Drift, Twins
-from secateurs.types import SecateursError
-
-aten = torch.ops.aten
 
 Settle = Callable[[str, Multiplied | Stacked], object]
 """Decide on the weight of this name, and change it, by what it multiplies."""
@@ -43,7 +39,7 @@ def settle_(
 
     Args:
         weights: Name of a weight -> the module that multiplies its first input by it, or holds a stack of matrices, as
-            ``plain`` finds them.
+            ``operands.plain`` finds them.
         forwards: Each runs the network on one batch, without gradients. They go the same way, but for modules that some
             of them skip; what meets a weight after it is settled is not counted. Or these with a twin of each.
         settle: Called once for every weight that is met.
@@ -57,79 +53,8 @@ def settle_(
     names = {module: name for name, module in alone.items()}
     walk = _Walk(list(weights), names, settle, gram, shelf)
     beside = nullcontext() if twins is None else twins.met(names)
-    with torch.no_grad(), _before(names, walk.meet), watched(stacks, walk.meet_stack) as walk.stacks, beside:
+    with torch.no_grad(), before(names, walk.meet), watched(stacks, walk.meet_stack) as walk.stacks, beside:
         walk.run(forwards.ours if isinstance(forwards, Twins) else forwards, to_the_end, twins)
-
-
-def plain(weights: Mapping[str, tuple[nn.Module, nn.Parameter]], forward: Callable[[], object]) -> dict[str, nn.Module]:
-    """The modules that multiply their first input, along its last axis, by nothing but these weights.
-
-    Or hold a stack of matrices, all of which are multiplied at once, each by tokens of its own.
-
-    Args:
-        weights: Name -> the module that holds it, and the parameter.
-        forward: Runs the network on one batch; found out by looking on.
-
-    Raises:
-        SecateursError: A weight is met in another way: a convolution, experts one after the other, a weight used twice.
-    """
-    inputs: dict[nn.Module, Tensor] = {}
-
-    def meet(module: nn.Module, given: tuple[Any, ...]) -> None:
-        if given and isinstance(given[0], Tensor):
-            inputs.setdefault(module, given[0])
-
-    seen, stacked = _Operands(parameter for _, parameter in weights.values()), Counter[str]()
-    stacks = {name: module for name, (module, parameter) in weights.items() if parameter.dim() == 3}
-    watch = watched(stacks, lambda name, x, ends: stacked.update([name]))
-    with torch.no_grad(), _before({module for module, _ in weights.values()}, meet), seen, watch:
-        forward()
-    for name, (module, parameter) in weights.items():
-        others = seen.others[parameter.data_ptr()]
-        once = len(others) == stacked[name] == 1
-        if not once and (module not in inputs or not _is(inputs[module], others)):
-            raise SecateursError(
-                f"{name} does not multiply what enters its module, and that alone, so it cannot be settled in one "
-                "pass; keep it out of the structure, or leave out `sequential`"
-            )
-    return {name: module for name, (module, _) in weights.items()}
-
-
-def single(weights: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Those of these weights that are no stacks of matrices."""
-
-    def is_stack(name: str, module: nn.Module) -> bool:
-        held = module._parameters.get(name.rpartition(".")[2])
-        return held is not None and held.dim() == 3
-
-    return {name: module for name, module in weights.items() if not is_stack(name, module)}
-
-
-def _is(x: Tensor, operands: Sequence[Tensor]) -> bool:
-    """Whether there is one operand alone, and it is this tensor, flattened to tokens x features."""
-    flat = [tuple(it.shape) == (x[..., 0].numel(), x.shape[-1]) and it.data_ptr() == x.data_ptr() for it in operands]
-    return flat == [True]
-
-
-def holders(network: nn.Module, names: Iterable[str]) -> dict[str, tuple[nn.Module, nn.Parameter]]:
-    """Weights by their names: the module that holds each, and the parameter."""
-    return {name: (network.get_submodule(name.rpartition(".")[0]), network.get_parameter(name)) for name in names}
-
-
-class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's metaclass hook has no annotations
-    """For every parameter, by its address, what it meets in a product; itself where another operator reads it."""
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.others: dict[int, list[Tensor]] = {parameter.data_ptr(): [] for parameter in parameters}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        packet = func.overloadpacket
-        left, right = args[-2:] if packet in (aten.mm, aten.addmm) else (None, None)
-        for operand in (it for it in args if isinstance(it, Tensor) and it.data_ptr() in self.others):
-            if not func.is_view:
-                self.others[operand.data_ptr()].append(left if operand is right and left is not None else operand)
-        return func(*args, **(kwargs or {}))
 
 
 class _Walk:
@@ -259,13 +184,3 @@ class _Walk:
             if self.twins is None:
                 self.away[here] = self.shelf.away(self.held.pop(here))
         self.main.switch(name)
-
-
-@contextmanager
-def _before(modules: Any, meet: Callable[[nn.Module, tuple[Any, ...]], Any]) -> Iterator[None]:
-    handles = [module.register_forward_pre_hook(meet) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from secateurs import evidence, surgery
 from secateurs.multiplied import Multiplied, Stacked
+from secateurs.operands import holders, plain, single
 from secateurs.orders import Order, best_order, orders
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
-from secateurs.sequential import holders, plain, settle_, single
+from secateurs.sequential import settle_
 from secateurs.twins import Twins, streams
 from secateurs.types import (
     Batch,
@@ -287,10 +288,10 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
             both = Twins(forwards, forwards, streams(single(modules), network.modules(), forwards[0]))
         settle_(modules, both, settle, gram=recipe.solver is not None, to_the_end=False)
     settling.warn()
-    missed = [name for name, group in groups.items() if group.name not in kept]
+    missed = [name for name, group in groups.items() if name in modules and group.name not in kept]
     if missed:
         raise SecateursError(f"no calibration batch reaches {missed[0]}; keep it out of the structure")
-    return Plan(kept)
+    return Plan({group.name: torch.ones(group.n_units, dtype=torch.bool) for group in groups.values()} | kept)
 
 
 def _run(task: Task, network: nn.Module, batch: Batch) -> None:

@@ -8,12 +8,13 @@ import itertools
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor, UntypedStorage, nn
 
 from secateurs.types import SecateursError
@@ -92,6 +93,28 @@ class Shelf:
             self._free[size].append(path)
 
         return fetch
+
+
+class Laid(Mapping[str, Tensor]):
+    """Tensors by name that lie on disk, and are read one by one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files: dict[str, Path] = {}
+        self._directory = directory
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        self._files[name] = self._directory / f"{len(self._files)}.laid"
+        torch.save(tensor, self._files[name])
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = torch.load(self._files[name], weights_only=True)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Peak memory is one block and what it works on; with a shelf, the calibration bat
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.blocks import Calls, Chain, State, entries
-from secateurs.sequential import Settle, holders, plain, settle_, single
+from secateurs.operands import Holder, holders, plain, single
+from secateurs.sequential import Settle, settle_
 from secateurs.shelf import Fetch, Shelf
 from secateurs.twins import Twins, streams
 from secateurs.types import Inputs
@@ -54,6 +55,24 @@ class _Batch:
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """What blocks alike have in common: the weights that can be settled, and which module's stream each feeds."""
+
+    plain: frozenset[str]
+    streams: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, name: str, block: nn.Module, held: Mapping[str, Holder], once: Callable[[], object], twins: bool
+    ) -> _Kind:
+        modules = plain(held, once)
+        found = streams(single(modules), block.modules(), once) if twins else {}
+        names = {module: it for it, module in block.named_modules()}
+        at = {weight.removeprefix(name): names[module] for weight, module in found.items()}
+        return cls(frozenset(it.removeprefix(name) for it in modules), at)
+
+
+@dataclass(frozen=True)
 class Stream:
     """A network, and how its tensors come and go.
 
@@ -78,7 +97,7 @@ class Stream:
 
         Args:
             batches: Calibration batches, as the network's forward takes them.
-            weights: Names of those to settle; all inside blocks.
+            weights: Names of those to settle; all inside blocks. Those that are not ``plain`` stay as they are.
             settle: Called once for every weight of a block that is to be settled.
             gram: Whether products of input features are wanted, or their squares alone.
 
@@ -87,7 +106,7 @@ class Stream:
         """
         sides = 1 if self.dense is None else 2
         before: list[list[list[tuple[Calls, Tensor]]]] = [[[] for _ in batches] for _ in range(sides)]
-        seen: dict[Hashable, dict[str, str]] = {}
+        seen: dict[Hashable, _Kind] = {}
         for chain in self.chains:
             with self.around():
                 going = [self._entered(chain, batches, done) for done in before]
@@ -101,13 +120,12 @@ class Stream:
                     alike = (type(block), *((it.removeprefix(name), held[it][1].shape) for it in held))
                     if alike not in seen:
                         once = partial(going[0][0].calls.step, position, block, going[0][0].here())
-                        modules = single(plain(held, once))
-                        found = streams(modules, block.modules(), once) if theirs else {}
-                        names = {module: it for it, module in block.named_modules()}
-                        seen[alike] = {weight.removeprefix(name): names[module] for weight, module in found.items()}
-                    witnesses = {f"{name}{it}": block.get_submodule(at) for it, at in seen[alike].items()}
+                        seen[alike] = _Kind.of(name, block, held, once, bool(theirs))
+                    kind = seen[alike]
+                    witnesses = {f"{name}{it}": block.get_submodule(at) for it, at in kind.streams.items()}
                     steps = Twins(ours, theirs[0], witnesses) if theirs and unsettled else ours
-                    settle_({it: held[it][0] for it in held}, steps, settle, gram=gram, shelf=self.shelf)
+                    modules = {it: held[it][0] for it in held if it.removeprefix(name) in kind.plain}
+                    settle_(modules, steps, settle, gram=gram, shelf=self.shelf)
                 if self.dense is not None and not unsettled:
                     with self.dense(name), torch.no_grad():
                         self._spare()

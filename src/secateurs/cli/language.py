@@ -106,6 +106,7 @@ def sparsify(model: str, as_json: bool, **given: Any) -> None:
 def _summary(done: Sparsified, title: str) -> Table:
     from secateurs.report import table
     from secateurs.report.numbers import number, seconds
+    from secateurs.types import few
 
     zeros, entries = sum(done.written.zeros.values()), sum(done.written.entries.values())
     n_weights = len(done.written.entries)
@@ -117,4 +118,6 @@ def _summary(done: Sparsified, title: str) -> Table:
         ("peak memory", "-" if done.peak_bytes is None else number(done.peak_bytes, "B"), "of the process"),
         ("size on disk", number(done.size_bytes, "B"), f"{done.files} files, dense layout with zeros"),
     ]
+    if dense := done.written.dense:
+        lines.insert(1, ("left dense", str(len(dense)), few(dense)))
     return table.rows({"": False, "value": True, "how": False}, lines, title=title)
