@@ -249,15 +249,15 @@ def test_a_network_of_one_block(tmp_path: Path) -> None:
         assert torch.equal(mine, theirs), name
 
 
-def test_a_classifier_is_told_what_to_write(tmp_path: Path) -> None:
+def test_a_classifier_keeps_what_lies_outside_of_its_blocks(tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
     config = transformers.BertConfig(num_attention_heads=4, **sizes)
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "dense")
     source, ids = Checkpoint.open(tmp_path / "dense"), [{"input_ids": batches()[0]["input_ids"]}]
-    with pytest.raises(SecateursError, match=r"keep: \[bert\.pooler\.dense\.weight\]"):
-        prune_checkpoint(source, ids, wanda(), 0.5, tmp_path / "out")
-    recipe = wanda(structure=(NM(keep=("bert.pooler.dense.weight",)),))
-    assert prune_checkpoint(source, ids, recipe, 0.5, tmp_path / "out").sparsity == 0.5
+    done = prune_checkpoint(source, ids, wanda(), 0.5, tmp_path / "out")
+    assert done.outside == ("bert.pooler.dense.weight",) and done.sparsity == 0.5
+    pruned = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert pruned.get_parameter(done.outside[0]).all()
 
 
 def test_what_cannot_be_traced_without_weights_is_left_to_prune(tmp_path: Path) -> None:
