@@ -43,7 +43,7 @@ class Reconstruct(Beside):
 
     second: ClassVar[bool] = True
 
-    damping: float = 0.01
+    damping: float = 0.3
     follow: Literal["output", "stream"] = "stream"
     adds_bias: bool = False
 
