@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from secateurs import on_disk
 from secateurs.allocations.global_rank import GlobalRank
+from secateurs.allocations.owl import Owl
 from secateurs.allocations.uniform import Uniform
 from secateurs.checkpoint import Checkpoint
 from secateurs.criteria.magnitude import Magnitude
@@ -183,9 +184,24 @@ def test_weights_outside_of_the_blocks_stay_dense_and_are_named(tmp_path: Path) 
     source = saved(tmp_path / "dense")
     done = prune_checkpoint(source, batches(), wanda(structure=(Weight(outputs=True),)), 0.5, tmp_path / "all")
     alone = prune_checkpoint(source, batches(), wanda(structure=(Weight(),)), 0.5, tmp_path / "blocks")
-    assert done.outside == done.dense == ("lm_head.weight",)
+    assert done.left == done.dense == ("lm_head.weight",)
     for file in alone.directory.glob("*.safetensors"):
         assert file.read_bytes() == (done.directory / file.name).read_bytes(), file.name
+
+
+def test_matrices_of_the_blocks_that_no_structure_names_are_told(tmp_path: Path) -> None:
+    recipe = wanda(structure=(NM(keep=("*.down_proj.*",)),))
+    done = prune_checkpoint(saved(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out")
+    assert done.left == done.dense == tuple(f"model.layers.{i}.mlp.down_proj.weight" for i in range(3))
+
+
+def test_an_allocation_by_scores_passes_over_what_cannot_be_settled(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "vocab_size": 40, "time_step_rank": 2}
+    transformers.MambaForCausalLM(transformers.MambaConfig(**sizes)).save_pretrained(tmp_path / "dense")
+    recipe = wanda(structure=(Weight(per="row"),), allocation=Owl())
+    done = prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out")
+    assert {name.rpartition("mixer.")[2] for name in done.dense} == {"conv1d.weight", "A_log", "dt_proj.weight"}
+    assert all(done.zeros[name] for name in done.entries if name not in done.dense)
 
 
 def test_a_recipe_that_names_no_weight_of_the_blocks_is_refused(tmp_path: Path) -> None:
@@ -255,9 +271,9 @@ def test_a_classifier_keeps_what_lies_outside_of_its_blocks(tmp_path: Path) -> N
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "dense")
     source, ids = Checkpoint.open(tmp_path / "dense"), [{"input_ids": batches()[0]["input_ids"]}]
     done = prune_checkpoint(source, ids, wanda(), 0.5, tmp_path / "out")
-    assert done.outside == ("bert.pooler.dense.weight",) and done.sparsity == 0.5
+    assert done.left == ("bert.pooler.dense.weight",) and done.sparsity == 0.5
     pruned = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "out")
-    assert pruned.get_parameter(done.outside[0]).all()
+    assert pruned.get_parameter(done.left[0]).all()
 
 
 def test_what_cannot_be_traced_without_weights_is_left_to_prune(tmp_path: Path) -> None:

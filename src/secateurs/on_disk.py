@@ -47,19 +47,20 @@ class Written:
         zeros: Name of a weight -> how many of its entries are zero.
         entries: Name of a weight -> how many it has.
         before: How many blocks an interrupted run had written already.
-        outside: Weights that the structures name too, but that lie in no block: they stay as they are.
+        left: Weights that stay as they are: those that the structures name but that lie in no block, and matrices of
+            the blocks that the structures do not name.
     """
 
     directory: Path
     zeros: Mapping[str, int]
     entries: Mapping[str, int]
     before: int = 0
-    outside: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
     @property
     def dense(self) -> tuple[str, ...]:
-        """The weights that were to be pruned and lost nothing."""
-        return (*self.outside, *(name for name, zeros in self.zeros.items() if not zeros))
+        """These, and the weights that were to be pruned and lost nothing."""
+        return (*self.left, *(name for name, zeros in self.zeros.items() if not zeros))
 
     @property
     def sparsity(self) -> float:
@@ -190,7 +191,7 @@ def prune_checkpoint(
     found = chains(network)
     blocks = tuple(name for chain in found for name in chain.blocks)
     named = [group for structure in recipe.structure for group in structure(traced)]
-    groups, apart = _inside(named, outside(network, found))
+    groups, left = _inside(named, network, outside(network, found))
     settling = Settling.of(network, traced, groups, recipe)
     with waiting_room(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
         laid = Shelf(waiting, ROOM) if shelf else None
@@ -212,7 +213,7 @@ def prune_checkpoint(
         zeros = {name: count for note in writer.notes.values() for name, count in (note or {}).items()}
         writer.finish()
     entries = {name: group.n_units for name, group in settling.groups.items()}
-    return Written(Path(directory), zeros, entries, before, apart)
+    return Written(Path(directory), zeros, entries, before, left)
 
 
 def check(recipe: Recipe, sparsity: float) -> None:
@@ -236,15 +237,19 @@ def check(recipe: Recipe, sparsity: float) -> None:
         raise SecateursError("recipe: block by block nothing is healed; use recovery: nothing")
 
 
-def _inside(groups: Iterable[Group], lost: Collection[str]) -> tuple[list[Group], tuple[str, ...]]:
-    """The groups of weights that lie in blocks, and the names of other weights."""
+def _inside(groups: Iterable[Group], network: nn.Module, apart: Collection[str]) -> tuple[list[Group], tuple[str, ...]]:
+    """The groups of weights that lie in blocks, and the names of what stays dense: other weights, other matrices."""
     weights = single_weights(groups)
-    outside = tuple(name for name in weights if name in lost)
+    outside = [name for name in weights if name in apart]
     if len(outside) == len(weights):
         raise SecateursError("the recipe names no weight of the blocks, and block by block those alone are pruned")
+    matrices = [name for name, parameter in network.named_parameters() if parameter.dim() > 1 and name not in apart]
+    unnamed = [name for name in matrices if name not in weights]
     if outside:
         logger.warning("%s stays dense, as it lies outside of the blocks", few(outside))
-    return [group for name, group in weights.items() if name not in outside], outside
+    if unnamed:
+        logger.warning("%s stays dense, as the recipe's structures do not name it", few(unnamed))
+    return [group for name, group in weights.items() if name not in outside], (*outside, *unnamed)
 
 
 @contextmanager
@@ -278,11 +283,9 @@ def _dense_scores(job: _Job, settling: Settling, directory: Path) -> Scores:
     job.run(
         settling.groups, lambda name, multiplied: laid.add(name, settling.scores(name, multiplied).cpu()), gram=False
     )
-    missed = [name for name in settling.groups if name not in laid]
-    if missed:
-        raise SecateursError(
-            f"{few(missed)} has no score, and the allocation looks at scores; keep it out of the structure"
-        )
+    for name, group in settling.groups.items():
+        if name not in laid:  # no pass can tell what it multiplies: it stays dense, whatever it is given
+            laid.add(name, torch.full((group.n_units,), torch.inf))
     return laid
 
 

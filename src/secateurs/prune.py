@@ -215,7 +215,7 @@ def find_groups(
     for name, reason in reasons.items():
         logger.warning("%s stays: %s", name, reason)
     if not groups:
-        raise trials.nothing(structures, network)
+        raise trials.nothing(structures, network, reasons)
     return groups
 
 

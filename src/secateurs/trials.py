@@ -6,7 +6,7 @@ A dim whose size Python holds out of reach, written in the code or shared with a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -130,13 +130,16 @@ def beside(some: Sequence[Group], problem: Problem, reasons: dict[str, str]) -> 
     return left
 
 
-def nothing(structures: Sequence[Structure], network: Graph) -> SecateursError:
-    """What to say where structures find nothing: why, as far as they know, or what is frozen."""
+def nothing(
+    structures: Sequence[Structure], network: Graph, reasons: Mapping[str, str] | None = None
+) -> SecateursError:
+    """What to say where structures find nothing: why trials failed, or structures say there is none; what is frozen."""
     names = ", ".join(type(structure).__name__.lower() for structure in structures)
     whys = [getattr(structure, "why_none", lambda _: "")(network) for structure in structures]
     frozen = sorted((dim for dim in network.dims.values() if dim.frozen), key=lambda dim: -len(dim.carriers))
     told = f"frozen is {few([f'{dim.name} ({dim.frozen})' for dim in frozen], 2)}" if frozen else ""
-    said = "; ".join(filter(None, whys)) or told or "what is free is kept, or of another kind"
+    tried = [f"{name} stays: {reason}" for name, reason in (reasons or {}).items()]
+    said = "; ".join(filter(None, tried[:1] or whys)) or told or "what is free is kept, or of another kind"
     return SecateursError(
         f"nothing to prune: the network has no free dims for {names}; {said}; `secateurs inspect` shows its dims, and "
         "what is frozen and why"

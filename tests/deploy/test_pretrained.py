@@ -17,6 +17,7 @@ from secateurs.deploy import Transformers
 from secateurs.deploy.pretrained import fitted, save_pretrained
 from secateurs.graph import trace
 from secateurs.graph.trace import forward
+from secateurs.structures.layer import Layer
 from secateurs.types import Inputs, Plan, SecateursError
 
 UNIFORM: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -50,6 +51,25 @@ def test_a_config_is_found_for_a_uniform_pruning(name: str) -> None:
     assert {field: after[field] for field in after if after[field] != before[field]} == fields
     fresh = NETWORKS[name].inputs(3, NETWORKS[name].other_length)
     assert torch.allclose(forward(found, fresh)[0], forward(small, fresh)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Gemma2"])
+def test_whole_blocks_that_went_are_a_shorter_config(kind: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "vocab_size": 40, "head_dim": 4}
+    config = getattr(transformers, f"{kind}Config")(num_attention_heads=4, num_key_value_heads=2, **sizes)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    inputs = {"input_ids": torch.randint(0, 40, (2, 9))}
+    graph = trace(model, inputs)
+    groups = Layer()(graph)
+    plan = Plan({group.name: torch.tensor([True, False, True, True]) for group in groups})
+    small = surgery.shrink(model, groups, plan, graph, inputs).model
+    save_pretrained(tmp_path / "plain", small, Transformers.of(model), inputs)
+    found = type(model).from_pretrained(tmp_path / "plain").eval()
+    assert len(found.model.layers) == found.config.num_hidden_layers == 3
+    said = getattr(config, "layer_types", None)
+    assert getattr(found.config, "layer_types", None) == (said and [said[i] for i in (0, 2, 3)])
+    assert torch.equal(forward(found, inputs)[0], forward(small, inputs)[0])
 
 
 LOAD = """

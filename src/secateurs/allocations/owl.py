@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from secateurs.allocations._shares import counts
 from secateurs.types import Counts, Group, Price, Scores, SecateursError
 
@@ -53,8 +51,8 @@ class Owl:
         return counts("owl", groups, sparsity, price, lambda group, level: 2 * level - less[group.name])
 
     def _outliers(self, groups: Sequence[Group], scores: Scores) -> float:
-        """The outlier ratio of a layer; what is gone already does not count."""
-        found = [score[score > -torch.inf].float() for score in (scores[group.name] for group in groups)]
+        """The outlier ratio of a layer; what is gone already, or protected, does not count."""
+        found = [score[score.isfinite()].float() for score in (scores[group.name] for group in groups)]
         number = sum(score.numel() for score in found)
         if not number:
             return 0.0

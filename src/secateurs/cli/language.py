@@ -96,7 +96,7 @@ def sparsify(model: str, as_json: bool, **given: Any) -> None:
         if not is_language_model(str(where)):
             lines = [f"Saved in {where}; from_pretrained loads it."]
     show(
-        {"model": model, "sparsity": done.written.sparsity, **plain(done)},
+        {"model": model, "sparsity": done.written.sparsity, "dense": list(done.written.dense), **plain(done)},
         as_json,
         _summary(done, model),
         *lines,

@@ -3,14 +3,15 @@
 After a uniform pruning (every layer keeps the same counts) the smaller network is a network of the same class with
 another config. Which fields that takes is not tabled but found: fields of the config are scaled by the ratios in which
 tensors shrank, the class is built without memory from each candidate, and its shapes are compared with those of the
-pruned network. A candidate that fits is proven by a forward pass.
+pruned network. Where whole blocks are not run their list closes up, and fields that are its length are given the new
+one. A candidate that fits is proven by a forward pass.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from secateurs.deploy.build import Transformers
 from secateurs.deploy.save import aside, copy_files
 from secateurs.graph.agreement import difference
 from secateurs.graph.trace import forward, state
+from secateurs.repair import Skipped, twin
 from secateurs.types import Inputs, SecateursError
 
 MOST_BUILDS = 400
@@ -31,6 +33,11 @@ MOST_RATIOS = 6
 
 Field = tuple["str | int", ...]
 """Where a number stands in a config: keys, and positions in lists."""
+
+Change = tuple[tuple[Field, Any], ...]
+"""Fields, and what each becomes; the first gives the others their reason."""
+Closed = Sequence[tuple[int, Sequence[int]]]
+"""Of lists that close up: how long each was, and which of its modules stay."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
@@ -73,11 +80,12 @@ def fitted(model: nn.Module, build: Transformers, example_inputs: Inputs) -> nn.
         SecateursError: No config was found; the line names a tensor that none of them fits.
     """
     expected = forward(model, example_inputs)
-    search = _Search(build, model)
+    closed, lists = _closed_up(model)
+    search = _Search(build, closed, lists)
     problem = ""
     for config in search.fits():
         made = replace(build, config=config)()
-        give_state_(made, read_state(model))
+        give_state_(made, read_state(closed))
         made = made.to(next(model.parameters()).device).eval()
         problem = difference(made, example_inputs, expected)
         if not problem:
@@ -89,12 +97,26 @@ def fitted(model: nn.Module, build: Transformers, example_inputs: Inputs) -> nn.
     )
 
 
+def _closed_up(model: nn.Module) -> tuple[nn.Module, Closed]:
+    """A twin without the blocks that are not run, to be looked at and not to be run; and its lists that got shorter."""
+    closed, lists = twin(model), []
+    for module in [it for it in closed.modules() if isinstance(it, nn.ModuleList)]:
+        stay = [i for i, block in enumerate(module) if not isinstance(block, Skipped)]
+        if 0 < len(stay) < len(module):
+            lists.append((len(module), stay))
+            blocks = [module[i] for i in stay]
+            module._modules.clear()
+            module.extend(blocks)
+    return closed, lists
+
+
 @dataclass
 class _Search:
     """Configs whose network has the shapes of the pruned one, those with the fewest changes first."""
 
     build: Transformers
     model: nn.Module
+    lists: Closed
 
     def __post_init__(self) -> None:
         self.wanted = _shapes(self.model)
@@ -108,25 +130,26 @@ class _Search:
             return
         base = self._spelled_out(dense)
         hints = _Hints.of(dense, self.wanted)
-        tried = [(field, value) for field, old in _fields(base) for value in hints.values(old, field, self.model)]
+        tried = [change for closed in self.lists for change in _shorter(base, *closed)]
+        tried += [((field, value),) for field, old in _fields(base) for value in hints.values(old, field, self.model)]
         if self.wanted.keys() != dense.keys():  # a tensor that was tied may not be so any more
-            tried += [((key,), not value) for key, value in base.items() if isinstance(value, bool)]
-        useful = [change for change in tried if self._shapes_of(_changed(base, *change)) not in (None, dense)]
+            tried += [(((key,), not value),) for key, value in base.items() if isinstance(value, bool)]
+        useful = [change for change in tried if self._shapes_of(_changed(base, change)) not in (None, dense)]
         yield from self._from(base, self._unlike(dense), useful, set())
 
-    def _from(self, config: Config, left: int, useful: list[tuple[Field, Any]], seen: set[str]) -> Iterator[Config]:
+    def _from(self, config: Config, left: int, useful: list[Change], seen: set[str]) -> Iterator[Config]:
         if left == 0:
             yield config
             return
         closer: list[tuple[int, int, Config, Field]] = []
-        for i, (field, value) in enumerate(useful):
-            shapes = self._shapes_of(candidate := _changed(config, field, value))
+        for i, change in enumerate(useful):
+            shapes = self._shapes_of(candidate := _changed(config, change))
             key = repr(candidate)
             if shapes is not None and key not in seen and (unlike := self._unlike(shapes)) < left:
                 seen.add(key)
-                closer.append((unlike, i, candidate, field))
+                closer.append((unlike, i, candidate, change[0][0]))
         for unlike, _, candidate, field in sorted(closer, key=lambda found: found[:2]):
-            yield from self._from(candidate, unlike, [change for change in useful if change[0] != field], seen)
+            yield from self._from(candidate, unlike, [change for change in useful if change[0][0] != field], seen)
 
     def _spelled_out(self, dense: Shapes) -> Config:
         """The dense config with fields that are left to a default given the size that modules of that name keep."""
@@ -134,7 +157,7 @@ class _Search:
         for field, old in _fields(config):
             kept = _kept_by_modules(self.model, str(field[-1])) if old is None else set()
             if len(kept) == 1:
-                candidate = _changed(config, field, kept.pop())
+                candidate = _changed(config, ((field, kept.pop()),))
                 config = candidate if self._shapes_of(candidate) == dense else config
         return config
 
@@ -161,7 +184,8 @@ class _Search:
             if differs:
                 first = min(first or name, name)
         if 0 < count < self.fewest or not self.nearest:
-            self.fewest, self.nearest = count, f"none fits {first} {list(self.wanted.get(first, ()))}"
+            shape = self.wanted.get(first)
+            self.fewest, self.nearest = count, f"none fits {first} {list(shape)}" if shape else f"none lacks {first}"
         return count
 
 
@@ -212,12 +236,29 @@ def common_fields() -> set[str]:
     return set(transformers.PretrainedConfig().to_dict())
 
 
-def _changed(config: Config, field: Field, value: Any) -> Config:
+def _shorter(config: Config, length: int, stay: Sequence[int]) -> Iterator[Change]:
+    """For each field that may be the length of a list of blocks: the new one; with it, what is said of each block."""
+    said = tuple((field, [items[i] for i in stay]) for field, items in _lists(config) if len(items) == length)
+    for field, old in _fields(config):
+        if old == length:
+            yield (field, len(stay)), *said
+
+
+def _lists(config: Config, path: Field = ()) -> Iterator[tuple[Field, list[Any]]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _lists(value, (*path, key))
+        elif isinstance(value, list):
+            yield (*path, key), value
+
+
+def _changed(config: Config, change: Change) -> Config:
     changed = copy.deepcopy(dict(config))
-    holder: Any = changed
-    for key in field[:-1]:
-        holder = holder[key]
-    holder[field[-1]] = value
+    for field, value in change:
+        holder: Any = changed
+        for key in field[:-1]:
+            holder = holder[key]
+        holder[field[-1]] = value
     return changed
 
 
