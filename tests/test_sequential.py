@@ -6,18 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.multiplied import Multiplied
-from secateurs.operands import holders
 from secateurs.sequential import settle_
 from secateurs.types import SecateursError
-
-
-def held(network: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
-    found = holders(network, [name for name, _ in network.named_parameters() if name.endswith("weight")])
-    return {name.removesuffix(".weight"): place for name, place in found.items()}
-
-
-def modules(network: nn.Module) -> dict[str, nn.Module]:
-    return {name: module for name, (module, _) in held(network).items()}
 
 
 class TwoFromOne(nn.Module):
@@ -45,7 +35,7 @@ def test_each_weight_meets_what_the_settled_ones_before_it_give() -> None:
         network.get_submodule(name).weight.data.mul_(0.5)  # type: ignore[union-attr,operator]
 
     forwards: list[Callable[[], None]] = [partial(lambda x: outputs.append(network(x)), x) for x in batches]
-    settle_(modules(network), forwards, settle, gram=True)
+    settle_(dict(network.named_children()), forwards, settle, gram=True)
 
     assert order == ["one", "other", "last"]
     assert seen["one"] is seen["other"] and seen["one"].tokens == 7
@@ -64,7 +54,7 @@ def test_a_module_that_some_batches_skip_is_settled_on_the_others() -> None:
 
     seen: dict[str, int] = {}
     forwards = [partial(forward, torch.randn(3, 2), seldom) for seldom in (False, True, False)]
-    settle_(modules(network), forwards, lambda name, multiplied: seen.update({name: multiplied.tokens}))
+    settle_(dict(network.named_children()), forwards, lambda name, multiplied: seen.update({name: multiplied.tokens}))
     assert seen == {"often": 9, "seldom": 3, "last": 9}
 
 

@@ -75,6 +75,7 @@ class _Job:
     source: Checkpoint
     network: nn.Module
     chains: Sequence[Chain]
+    rest: Sequence[str]
     batches: Sequence[Inputs]
     shelf: Shelf | None
     load_: Callable[[nn.Module, str], None]
@@ -83,10 +84,6 @@ class _Job:
     @cached_property
     def device(self) -> torch.device:
         return _device(self.batches)
-
-    @cached_property
-    def rest(self) -> tuple[str, ...]:
-        return outside(self.network, self.chains)
 
     def run(
         self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied | Stacked | None], object], gram: bool
@@ -191,11 +188,12 @@ def prune_checkpoint(
     found = chains(network)
     blocks = tuple(name for chain in found for name in chain.blocks)
     named = [group for structure in recipe.structure for group in structure(traced)]
-    groups, left = _inside(named, network, outside(network, found))
+    rest = outside(network, found)
+    groups, left = _inside(named, network, rest)
     settling = Settling.of(network, traced, groups, recipe)
     with waiting_room(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
         laid = Shelf(waiting, ROOM) if shelf else None
-        job = _Job(source, network, found, batches, laid, load_, recipe.calibrated)
+        job = _Job(source, network, found, rest, batches, laid, load_, recipe.calibrated)
         _move_buffers_(network, job.device)
         about = {
             "recipe": recipe.to_dict(),
@@ -203,7 +201,7 @@ def prune_checkpoint(
             "calibration": _digest(batches if recipe.calibrated else ()),
             "matmul": torch.get_float32_matmul_precision(),
         }
-        writer = Writer(directory, source, (*job.rest, *blocks), about)
+        writer = Writer(directory, source, (*rest, *blocks), about)
         before = len(set(blocks) & set(writer.finished))
         price = traced.price(groups, recipe.allocation.currency)
         scores = Later(partial(_dense_scores, job, settling, waiting))

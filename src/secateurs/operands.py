@@ -82,10 +82,10 @@ def single(weights: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 
 def _is(x: Tensor, operands: Sequence[Tensor]) -> bool:
     """Whether there is one operand alone, and it is this tensor, or it flattened to tokens x features."""
-    if len(operands) == 1 and operands[0] is x:
-        return True
-    flat = [tuple(it.shape) == (x[..., 0].numel(), x.shape[-1]) and it.data_ptr() == x.data_ptr() for it in operands]
-    return flat == [True]
+    if len(operands) != 1:
+        return False
+    (it,) = operands
+    return it is x or (tuple(it.shape) == (x[..., 0].numel(), x.shape[-1]) and it.data_ptr() == x.data_ptr())
 
 
 def holders(network: nn.Module, names: Iterable[str]) -> dict[str, Holder]:
@@ -131,7 +131,7 @@ class _Linear(TorchFunctionMode):
         met = self.seen.others.get(args[1].data_ptr()) if func is functional.linear and len(args) > 1 else None
         if met is None:
             return func(*args, **(kwargs or {}))
-        before = list(met)
+        number = len(met)
         out = func(*args, **(kwargs or {}))
-        met[:] = [*before, args[0]]
+        met[number:] = [args[0]]
         return out

@@ -30,8 +30,11 @@ def provable(
     Returns:
         The groups that passed, and dim name -> reason for those that did not.
     """
+    return _proven(groups, partial(_problem, model, network, example_inputs))
+
+
+def _proven(groups: Sequence[Group], problem: Problem) -> tuple[tuple[Group, ...], dict[str, str]]:
     reasons: dict[str, str] = {}
-    problem = partial(_problem, model, network, example_inputs)
     by_kind = (_over_dims(groups), [g for g in groups if g.residuals])  # a layer that went proves no dim
     passed = {group.name for some in by_kind if some for group in beside(some, problem, reasons)}
     return tuple(group for group in groups if not group.removable or group.name in passed), reasons
@@ -41,7 +44,7 @@ def shrinkable(
     model: nn.Module, groups: Sequence[Group], network: Graph, example_inputs: Inputs
 ) -> tuple[tuple[Group, ...], dict[str, str]]:
     """As ``provable``; but groups that cannot lose different shares may lose the same."""
-    problem = partial(_problem, model, network, example_inputs)
+    problem = _remembered(partial(_problem, model, network, example_inputs))
 
     def with_pairs(names: Iterable[str]) -> tuple[dict[str, Group], list[Group]]:
         pairs = {it.name: it for it in paired([group for group in groups if group.name in names], network)}
@@ -50,14 +53,27 @@ def shrinkable(
     pairs, alike = with_pairs([group.name for group in groups])
     # Many layers that are refused for one reason would be as many trials, and those that fail take longest.
     if pairs and problem(_over_dims(groups)) and not problem(_over_dims(alike)):
-        return provable(model, alike, network, example_inputs)
-    found, reasons = provable(model, groups, network, example_inputs)
+        return _proven(alike, problem)
+    found, reasons = _proven(groups, problem)
     pairs, alike = with_pairs(reasons)
     if not pairs:
         return found, reasons
     left = {name: reason for name, reason in reasons.items() if name not in pairs}
-    found, reasons = provable(model, [it for it in alike if it.name not in left], network, example_inputs)
+    found, reasons = _proven([it for it in alike if it.name not in left], problem)
     return found, reasons | left
+
+
+def _remembered(problem: Problem) -> Problem:
+    """Each trial is made once, however often it is asked for."""
+    said: dict[tuple[tuple[str, str, int], ...], str] = {}
+
+    def ask(some: Sequence[Group]) -> str:
+        key = tuple((group.name, group.kind, group.multiple) for group in some)
+        if key not in said:
+            said[key] = problem(some)
+        return said[key]
+
+    return ask
 
 
 def _over_dims(groups: Iterable[Group]) -> list[Group]:

@@ -91,10 +91,9 @@ def sparsify(model: str, as_json: bool, **given: Any) -> None:
         where = done.written.directory
         measured = {"train": fields.get("train", "train.txt"), "evaluation": "test.txt"}
         measured |= {name: fields[name] for name in ("text", "length", "bos") if name in fields}
-        following = f"  secateurs measure {where} {written('language_modelling', measured)}"
-        lines = [f"Saved in {where}; from_pretrained loads it. Next:", following]
-        if not is_language_model(str(where)):
-            lines = [f"Saved in {where}; from_pretrained loads it."]
+        lines = [f"Saved in {where}; from_pretrained loads it."]
+        if is_language_model(str(where)):
+            lines = [f"{lines[0]} Next:", f"  secateurs measure {where} {written('language_modelling', measured)}"]
     show(
         {"model": model, "sparsity": done.written.sparsity, "dense": list(done.written.dense), **plain(done)},
         as_json,

@@ -25,8 +25,9 @@ from secateurs.deploy.build import Transformers
 from secateurs.deploy.save import aside, copy_files
 from secateurs.graph.agreement import difference
 from secateurs.graph.trace import forward, state
+from secateurs.listed import Listed, close_up_
 from secateurs.repair import Skipped, twin
-from secateurs.types import Inputs, SecateursError
+from secateurs.types import Inputs, SecateursError, name_before
 
 MOST_BUILDS = 400
 MOST_RATIOS = 6
@@ -36,8 +37,6 @@ Field = tuple["str | int", ...]
 
 Change = tuple[tuple[Field, Any], ...]
 """Fields, and what each becomes; the first gives the others their reason."""
-Closed = Sequence[tuple[int, Sequence[int]]]
-"""Of lists that close up: how long each was, and which of its modules stay."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
@@ -97,16 +96,14 @@ def fitted(model: nn.Module, build: Transformers, example_inputs: Inputs) -> nn.
     )
 
 
-def _closed_up(model: nn.Module) -> tuple[nn.Module, Closed]:
+def _closed_up(model: nn.Module) -> tuple[nn.Module, list[Listed]]:
     """A twin without the blocks that are not run, to be looked at and not to be run; and its lists that got shorter."""
     closed, lists = twin(model), []
-    for module in [it for it in closed.modules() if isinstance(it, nn.ModuleList)]:
-        stay = [i for i, block in enumerate(module) if not isinstance(block, Skipped)]
-        if 0 < len(stay) < len(module):
-            lists.append((len(module), stay))
-            blocks = [module[i] for i in stay]
-            module._modules.clear()
-            module.extend(blocks)
+    for name, module in closed.named_modules():
+        if isinstance(module, nn.ModuleList):
+            stay = tuple(i for i, block in enumerate(module) if not isinstance(block, Skipped))
+            lists += [Listed(name_before(closed, name), stay, len(module))] if 0 < len(stay) < len(module) else []
+    close_up_(closed, lists)
     return closed, lists
 
 
@@ -116,7 +113,7 @@ class _Search:
 
     build: Transformers
     model: nn.Module
-    lists: Closed
+    lists: Sequence[Listed]
 
     def __post_init__(self) -> None:
         self.wanted = _shapes(self.model)
@@ -130,7 +127,7 @@ class _Search:
             return
         base = self._spelled_out(dense)
         hints = _Hints.of(dense, self.wanted)
-        tried = [change for closed in self.lists for change in _shorter(base, *closed)]
+        tried = [change for closed in self.lists for change in _shorter(base, closed)]
         tried += [((field, value),) for field, old in _fields(base) for value in hints.values(old, field, self.model)]
         if self.wanted.keys() != dense.keys():  # a tensor that was tied may not be so any more
             tried += [(((key,), not value),) for key, value in base.items() if isinstance(value, bool)]
@@ -236,12 +233,14 @@ def common_fields() -> set[str]:
     return set(transformers.PretrainedConfig().to_dict())
 
 
-def _shorter(config: Config, length: int, stay: Sequence[int]) -> Iterator[Change]:
+def _shorter(config: Config, closed: Listed) -> Iterator[Change]:
     """For each field that may be the length of a list of blocks: the new one; with it, what is said of each block."""
-    said = tuple((field, [items[i] for i in stay]) for field, items in _lists(config) if len(items) == length)
+    said = tuple(
+        (field, [items[i] for i in closed.kept]) for field, items in _lists(config) if len(items) == closed.size
+    )
     for field, old in _fields(config):
-        if old == length:
-            yield (field, len(stay)), *said
+        if old == closed.size:
+            yield (field, len(closed.kept)), *said
 
 
 def _lists(config: Config, path: Field = ()) -> Iterator[tuple[Field, list[Any]]]:
