@@ -30,9 +30,12 @@ from secateurs.repair import Biased, Change, bias_, copied
 from secateurs.select import without_dropped
 from secateurs.settling import Later, Settling, settle_network_
 from secateurs.turning import turned
-from secateurs.types import Facts, Group, Inputs, Plan, Price, Scores, SecateursError, Structure, Task
+from secateurs.types import Facts, Group, Inputs, Plan, Price, ReachError, Scores, SecateursError, Structure, Task
 
 logger = logging.getLogger("secateurs.prune")
+
+NEARLY_ALL = 1 - 1e-6
+"""A sparsity that is out of reach wherever any is."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,19 @@ def check_reach(recipe: Recipe, groups: Sequence[Group], sparsity: float, price:
         SecateursError: It leaves too little of some layer.
     """
     recipe.allocation(groups, {group.name: torch.zeros(()).expand(group.n_units) for group in groups}, sparsity, price)
+
+
+def reach(recipe: Recipe, groups: Sequence[Group], price: Price) -> float:
+    """The largest sparsity that the allocation can give, whatever the scores are; 1 where all but all can go.
+
+    Raises:
+        SecateursError: As the allocation, for what no sparsity mends.
+    """
+    try:
+        check_reach(recipe, groups, NEARLY_ALL, price)
+    except ReachError as error:
+        return error.most
+    return 1.0
 
 
 def traced(model: nn.Module, example_inputs: Inputs, recipe: Recipe) -> Graph:

@@ -7,6 +7,7 @@ axes depend on this module alone, so every combination of parts is legal by cons
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,6 +22,20 @@ _Made = TypeVar("_Made")
 
 class SecateursError(Exception):
     """The user's input cannot be used. Its message is one line that names the thing and the mend."""
+
+
+class ReachError(SecateursError):
+    """A sparsity is more than the groups bear, whatever their units score; ``most`` is the largest that they do."""
+
+    def __init__(self, message: str, most: float) -> None:
+        super().__init__(message)
+        self.most = most
+
+
+def rounded_down(share: float, digits: int = 4) -> float:
+    """A share in few decimals, never above what it is, so that what a message or a search says can be had."""
+    scale = float(10**digits)
+    return math.floor(share * scale + 1e-6) / scale
 
 
 def few(names: Sequence[str], most: int = 3) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from secateurs.allocations.uniform import Uniform
-from secateurs.types import Group, Price, SecateursError
+from secateurs.types import Group, Price, ReachError, SecateursError
 
 
 def counts(sparsity: float, *blocks: int) -> list[int]:
@@ -27,6 +27,13 @@ def test_floating_point_does_not_cost_a_unit() -> None:
 def test_an_empty_block_is_refused() -> None:
     with pytest.raises(SecateursError, match=r"none of the 4 units of a block of 1; ask for at most 0\.75"):
         counts(0.8, 12, 4)
+
+
+def test_the_most_that_can_be_had_is_told_and_can_be_had() -> None:
+    with pytest.raises(ReachError, match=r"block of 1; ask for at most 0\.8571,") as told:
+        counts(0.95, 9, 7, 20)
+    assert told.value.most == pytest.approx(6 / 7)
+    assert counts(0.8571, 9, 7, 20) == [1, 1, 2]
 
 
 def test_sparsity_outside_its_range_is_refused() -> None:

@@ -193,13 +193,16 @@ def test_a_bound_that_falls_on_final_is_told(
     assert "epsilon 0.01 is below the resolution of split 'final': 50 examples" in notes
 
 
-def test_what_the_allocation_refuses_does_not_hold(
+def test_what_the_allocation_refuses_is_not_tried(
     tmp_path: Path, net: nn.Module, task: Task, recipe: Recipe, quick: None
 ) -> None:
-    outcome = Algorithm1(0.1, start=0.99)(net, task, recipe, tmp_path / "search")
-    first = outcome.configurations[0]
-    assert first.p == 0.99 and not first.holds and first.quality is None and first.reason
-    assert outcome.chosen is not None
+    floor = 1 - (2 * 2 + 4 + 4) / (24 * 24 + 4 * 24)  # of macs, with two neurons of every 24
+    for allocation, most in (("global_rank", floor), ("uniform", 1 - 1 / 24)):
+        one = Recipe.from_dict({**recipe.to_dict(), "allocation": allocation})
+        outcome = Algorithm1(1 - 1e-9, start=0.7)(net, task, one, tmp_path / allocation)
+        assert [c.p for c in outcome.configurations] == [0.7, pytest.approx(most, abs=2e-6)]
+        assert all(c.quality is not None for c in outcome.configurations), "none was refused"
+        assert any(f"p {outcome.configurations[1].p:g} is the most" in note for note in outcome.notes)
     with pytest.raises(SecateursError, match=r"p 0\.99"):
         Algorithm1(0.1)(net, task, recipe, tmp_path / "given", p=0.99)
 

@@ -12,10 +12,10 @@ from secateurs.search.bracket import Bracket
 
 
 def walk(
-    holds: Callable[[float, float], bool], start: float = 0.3, tolerance: float = 0.02
+    holds: Callable[[float, float], bool], start: float = 0.3, tolerance: float = 0.02, most: float = 1.0
 ) -> list[tuple[float, bool]]:
     """Every p and whether it held; ``holds(p, low)``."""
-    bracket, trail = Bracket(start, tolerance), []
+    bracket, trail = Bracket(start, tolerance, most=most), []
     while (p := bracket.next) is not None:
         assert 0 < p < 1
         trail.append((p, holds(p, bracket.low)))
@@ -43,6 +43,13 @@ def test_what_failed_in_one_step_is_tried_in_two() -> None:
     trail = walk(lambda p, low: p - low < 0.2 and p < 0.5)
     assert trail[:3] == [(0.3, False), (0.15, True), (0.3, True)]
     assert max(p for p, held in trail if held) > 0.46
+
+
+@pytest.mark.parametrize("most", [0.005, 0.2, 0.4, 0.97])
+def test_the_most_that_can_go_is_tried_and_nothing_beyond_it(most: float) -> None:
+    tried = [p for p, _ in walk(lambda p, low: True, most=most)]
+    assert tried[-1] == most == max(tried) and len(set(tried)) == len(tried)
+    assert max(p for p, _ in walk(lambda p, low: p < 0.19, most=most)) <= most
 
 
 @given(limit=st.floats(0.0, 1.0), start=st.floats(0.01, 0.99), tolerance=st.floats(0.002, 0.3))

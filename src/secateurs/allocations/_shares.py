@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from secateurs.types import Counts, Group, Price, SecateursError, few
+from secateurs.types import Counts, Group, Price, ReachError, SecateursError, few, rounded_down
 
 Share = Callable[[Group, float], float]
 """Group, level in [0, 1] -> the fraction of it that goes: it rises with the level, from at most 0 to at least 1."""
@@ -27,7 +27,7 @@ def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, sh
     if not 0 <= sparsity < 1:
         raise SecateursError(f"{name}: sparsity must be in [0, 1), got {sparsity}")
     cost = {group.name: price.unit[group.name] * group.n_units for group in groups}
-    most = {group.name: 1 - _least(group) / group.block for group in groups}
+    most = {group.name: 1 - least(group) / group.block for group in groups}
     wanted = sparsity * sum(cost.values())
 
     def gone(level: float) -> dict[str, float]:
@@ -38,8 +38,10 @@ def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, sh
 
     if paid(1.0) < wanted * (1 - 1e-9):
         bears = paid(1.0) / sum(cost.values())
-        raise SecateursError(
-            f"{name}: sparsity {sparsity:g} leaves a block without units; ask for at most {bears:.4g}{picked(groups)}"
+        raise ReachError(
+            f"{name}: sparsity {sparsity:g} leaves a block without units; ask for at most "
+            f"{rounded_down(bears):g}{picked(groups)}",
+            bears,
         )
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -55,7 +57,7 @@ def picked(groups: Sequence[Group]) -> str:
     return f"; {few(said)}, as so many are picked at a time" if said else ""
 
 
-def _least(group: Group) -> int:
+def least(group: Group) -> int:
     """The fewest units of a block that may stay."""
     return -(-group.least // group.multiple) * group.multiple
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from secateurs.allocations._shares import picked
-from secateurs.types import Counts, Group, Price, Scores, SecateursError
+from secateurs.types import Counts, Group, Price, ReachError, Scores, SecateursError, rounded_down
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,11 @@ class GlobalRank:
         target = dense * (1 - sparsity * (1 - 1e-9))
         if price.of(counts(len(owner))) > target:
             most = 1 - price.of(counts(len(owner))) / dense
-            raise SecateursError(
+            raise ReachError(
                 f"global_rank: sparsity {sparsity:g} of {self.currency} is out of reach, as floor {self.floor:g} "
-                f"and one unit, or multiple, of every block stay: at most {most:.4f}{picked(groups)}; "
-                "lower the sparsity or the floor"
+                f"and one unit, or multiple, of every block stay: at most {rounded_down(most):g}{picked(groups)}; "
+                "lower the sparsity or the floor",
+                most,
             )
         return counts(bisect_left(range(len(owner)), True, key=lambda n: price.of(counts(n)) <= target))
 

@@ -30,11 +30,11 @@ from torch import nn
 from secateurs.graph import Graph
 from secateurs.measures.instruments.forward import device_of
 from secateurs.measures.instruments.meters import open_meter
-from secateurs.prune import Pruned, check_reach, find_groups, traced, unpruned
+from secateurs.prune import Pruned, check_reach, find_groups, reach, traced, unpruned
 from secateurs.recipe import Recipe
 from secateurs.search import states
 from secateurs.search.bound import Bound, check_confidence, check_epsilon
-from secateurs.search.bracket import Bracket
+from secateurs.search.bracket import DIGITS, Bracket
 from secateurs.search.configuration import Configuration, unpack_reading
 from secateurs.search.costs import Budget, Costs
 from secateurs.search.inputs import inputs_of, sparsity_of
@@ -43,7 +43,7 @@ from secateurs.search.outcome import Choice, Outcome, report
 from secateurs.search.pareto import Lexicographic, Preference, front
 from secateurs.search.trial import Trial
 from secateurs.turning import turned
-from secateurs.types import SecateursError, Task
+from secateurs.types import Price, SecateursError, Task, rounded_down
 
 log = logging.getLogger("secateurs.search")
 
@@ -106,16 +106,15 @@ class Algorithm1:
         made, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
         recipe = replace(recipe, basis=None)
         w = unpruned(made, find_groups(made, recipe.structure, network, task.example_inputs))
-        if p:
-            _check_reach(recipe, w, network, p)
+        bracket = self._bracket(recipe, w, network, p)
         with Journal(Path(directory), inputs) as journal:
             bound = self._bound(journal, model, task)
             costs = Costs(model, task, self.budget)
             trial = Trial(made, task, recipe, network, bound, costs, open_meter(device_of(model)))
             # Steps 1 to 5.
-            found = self._adjust(trial, w, journal, p)
+            found = self._adjust(trial, w, journal, bracket, 1 if p else None)
             # Step 6: minimise C, T and E among those that hold.
-            choice = self._choose(found)
+            choice = replace(self._choose(found), most=bracket.most)
             taken = states.restore(_path(journal, choice.number), made, w.groups) if choice.number else None
             return report(trial, journal, choice, taken)
 
@@ -127,13 +126,25 @@ class Algorithm1:
         journal.write("dense", bound.dense)
         return replace(bound, model=model, confidence=self.confidence)
 
-    def _adjust(self, trial: Trial, w: Pruned, journal: Journal, p: float | None) -> tuple[Configuration, ...]:
+    def _bracket(self, recipe: Recipe, w: Pruned, network: Graph, p: float | None) -> Bracket:
+        """Where the search begins, and the most that can be pruned; refused here, before anything is measured."""
+        price = network.price(w.groups, recipe.allocation.currency)
+        if p:
+            _check_reach(recipe, w, p, price)
+            return Bracket(p, self.tolerance)
+        most = rounded_down(reach(recipe, w.groups, price), DIGITS)
+        if not most:
+            _check_reach(recipe, w, self.tolerance, price)
+        return Bracket(self.start, self.tolerance, most=most)
+
+    def _adjust(
+        self, trial: Trial, w: Pruned, journal: Journal, bracket: Bracket, times: int | None
+    ) -> tuple[Configuration, ...]:
         """Step 5: adjust p to the largest that holds; what the journal tells is not done again."""
         known = [Configuration.from_dict(line) for line in journal.of("configuration")]
-        bracket = Bracket(p or self.start, self.tolerance)
         found: list[Configuration] = []
         last = 0  # the last configuration that held: what the next goes on from, and what a failure rolls back to
-        while (at := bracket.next) is not None and not (p and found):
+        while (at := bracket.next) is not None and len(found) != times:
             number = len(found) + 1
             if number <= len(known):
                 one = _same(known[number - 1], at, journal)
@@ -168,10 +179,9 @@ class Algorithm1:
         return Choice(tuple(found), on_front, chosen)
 
 
-def _check_reach(recipe: Recipe, w: Pruned, network: Graph, p: float) -> None:
-    """Refuse the one p that the user asked for before anything is measured."""
+def _check_reach(recipe: Recipe, w: Pruned, p: float, price: Price) -> None:
     try:
-        check_reach(recipe, w.groups, p, network.price(w.groups, recipe.allocation.currency))
+        check_reach(recipe, w.groups, p, price)
     except SecateursError as error:
         raise SecateursError(f"p {p:g} is out of reach; {error}") from error
 

@@ -22,20 +22,24 @@ class Bracket:
         tolerance: The search is over when ``high - low`` is smaller.
         low: The largest p that held; 0 is the dense network.
         high: The p above it that did not hold; 1 removes everything.
+        most: The largest p that can be pruned at all; 1: any below it.
     """
 
     step: float
     tolerance: float
     low: float = 0.0
     high: float = 1.0
+    most: float = 1.0
 
     @property
     def next(self) -> float | None:
-        """The p to evaluate; None when the bracket is narrow."""
-        if self.high - self.low < self.tolerance:
+        """The p to evaluate; None when the bracket is narrow, or all that can go is gone."""
+        if self.high - self.low < self.tolerance or self.low >= self.most:
             return None
         beyond = round(self.low + self.step, DIGITS)
-        return beyond if beyond < 1 else round((self.low + 1) / 2, DIGITS)
+        if beyond < min(self.most, 1):
+            return beyond
+        return self.most if self.most < 1 else round((self.low + 1) / 2, DIGITS)
 
     def narrowed(self, p: float, holds: bool) -> Bracket:
         """The bracket after p was evaluated: up to p where it holds, else down to p and half the step."""

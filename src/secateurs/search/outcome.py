@@ -26,11 +26,13 @@ class Choice:
         configurations: In the order of evaluation.
         front: Those that hold and that none dominates in C, T and E; the largest p first.
         chosen: Of the front; None where none holds.
+        most: The largest p that could be pruned at all; 1: any below it.
     """
 
     configurations: tuple[Configuration, ...]
     front: tuple[Configuration, ...]
     chosen: Configuration | None
+    most: float = 1.0
 
     @property
     def number(self) -> int:
@@ -149,7 +151,9 @@ def _notes(trial: Trial, final: Bound, sides: Sides, choice: Choice) -> Iterator
     if choice.chosen is None:
         yield "no sparsity holds the bound: the network is returned unchanged"
         yield from _unsure(trial.bound, choice)
-    elif (broken := final.broken(quality)) is not None:
+    elif choice.chosen.p >= choice.most:
+        yield f"p {choice.most:g} is the most that the recipe can take from this network: the bound may allow more"
+    if choice.chosen and (broken := final.broken(quality)) is not None:
         yield f"the bound held on split 'select' and does not hold on split 'final': {broken}"
     if "energy" not in sides.pruned:
         yield "energy could not be read on this machine"
