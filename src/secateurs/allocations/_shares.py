@@ -1,4 +1,4 @@
-"""A share for every group, such that together they cost what is asked for; in whole units, rounded up."""
+"""A share for every group, such that together they cost what is asked for; in whole units, no more than it takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ Share = Callable[[Group, float], float]
 
 
 def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, share: Share) -> Counts:
-    """Find the level at which the shares, kept between 0 and what each group bears, cost the sparsity; counts of it.
+    """Find the least level at which the shares, from 0 to what each group bears, cost the sparsity; counts of it.
+
+    Shares are rounded to the nearest whole units, or multiples where those are to be kept. What goes costs no less than
+    is asked for, and more by under one unit, or multiple, of every block of one group and those alike: of groups that
+    would lose one at the same level the first do, as many as it takes.
 
     Args:
         name: Of the allocation, for what is refused.
@@ -26,18 +30,19 @@ def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, sh
     """
     if not 0 <= sparsity < 1:
         raise SecateursError(f"{name}: sparsity must be in [0, 1), got {sparsity}")
-    cost = {group.name: price.unit[group.name] * group.n_units for group in groups}
+    cost = {group.name: price.unit[group.name] * group.n_blocks for group in groups}
     most = {group.name: 1 - least(group) / group.block for group in groups}
-    wanted = sparsity * sum(cost.values())
+    dense = sum(cost[group.name] * group.block for group in groups)
+    wanted = sparsity * dense * (1 - 1e-9)
 
-    def gone(level: float) -> dict[str, float]:
-        return {group.name: min(max(share(group, level), 0.0), most[group.name]) for group in groups}
+    def kept(level: float) -> Counts:
+        return {group.name: _kept(group, min(max(share(group, level), 0.0), most[group.name])) for group in groups}
 
-    def paid(level: float) -> float:
-        return sum(cost[group] * part for group, part in gone(level).items())
+    def paid(found: Counts) -> float:
+        return sum(cost[group.name] * (group.block - found[group.name]) for group in groups)
 
-    if paid(1.0) < wanted * (1 - 1e-9):
-        bears = paid(1.0) / sum(cost.values())
+    if paid(kept(1.0)) < wanted:
+        bears = paid(kept(1.0)) / dense
         raise ReachError(
             f"{name}: sparsity {sparsity:g} leaves a block without units; ask for at most "
             f"{rounded_down(bears):g}{picked(groups)}",
@@ -46,9 +51,13 @@ def counts(name: str, groups: Sequence[Group], sparsity: float, price: Price, sh
     low, high = 0.0, 1.0
     for _ in range(60):
         level = (low + high) / 2
-        low, high = (level, high) if paid(level) < wanted else (low, level)
-    shares = gone(high if sparsity else 0.0)
-    return {group.name: _kept(group, shares[group.name]) for group in groups}
+        low, high = (level, high) if paid(kept(level)) < wanted else (low, level)
+    found, more = dict(kept(low)), kept(high)
+    for kind in dict.fromkeys(group.kind for group in groups):
+        if paid(found) >= wanted:
+            break
+        found |= {group.name: more[group.name] for group in groups if group.kind == kind}
+    return found
 
 
 def picked(groups: Sequence[Group]) -> str:
@@ -63,5 +72,5 @@ def least(group: Group) -> int:
 
 
 def _kept(group: Group, share: float) -> int:
-    gone = math.ceil(share * group.block - 1e-9 * group.block)
-    return (group.block - gone) // group.multiple * group.multiple if gone > 0 else group.block
+    kept = math.floor((1 - share) * group.block / group.multiple + 0.5) * group.multiple
+    return min(group.block, kept) if share > 0 else group.block
