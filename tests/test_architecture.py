@@ -44,7 +44,7 @@ FLOORS = (
     {"trials", "mixing"},
     {"turning"},
     {"recipe", "checkpoint"},
-    {"choosing", "settling"},
+    {"blockwise", "choosing", "settling"},
     {"on_disk", "prune"},
     {"search", "deploy", "tasks", "report"},
     {"job", "testing"},

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secateurs import on_disk
+from secateurs import blockwise, on_disk
 from secateurs.allocations.global_rank import GlobalRank
 from secateurs.allocations.owl import Owl
 from secateurs.allocations.uniform import Uniform
@@ -120,7 +120,7 @@ def test_read_ahead_it_becomes_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     source = saved(tmp_path / "dense")
     recipe = wanda(structure=(Weight(),), allocation=GlobalRank())
     prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "in_turn")
-    monkeypatch.setattr(on_disk, "READ_IN_TURN", frozenset())
+    monkeypatch.setattr(blockwise, "READ_IN_TURN", frozenset())
     prune_checkpoint(source, batches(), recipe, 0.5, tmp_path / "ahead")
     for path in (tmp_path / "in_turn").iterdir():
         assert path.read_bytes() == (tmp_path / "ahead" / path.name).read_bytes(), path.name

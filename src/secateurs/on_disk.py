@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from secateurs.blocks import Chain, chains, outside
+from secateurs.blockwise import Blockwise
 from secateurs.checkpoint import Checkpoint, Writer
-from secateurs.checkpoint.ahead import Ahead
 from secateurs.evidence import check_finite
-from secateurs.graph import trace
-from secateurs.graph.weightless import UnknownValueError
-from secateurs.measures.instruments.forward import prepared
 from secateurs.multiplied import Multiplied, Stacked
 from secateurs.recipe import Recipe
 from secateurs.recoveries.nothing import Nothing
 from secateurs.settling import Later, Settling, single_weights
-from secateurs.shelf import Laid, Shelf, tidy, waiting_room
+from secateurs.shelf import Laid, tidy
 from secateurs.stream import Stream
 from secateurs.types import Group, Inputs, Scores, SecateursError, few
 
 logger = logging.getLogger("secateurs.on_disk")
-
-ROOM = 32 << 20
-"""Bytes of activations that wait in memory before others wait on the shelf."""
-READ_IN_TURN = frozenset({"cpu"})
-"""Kinds of devices for which no block is read ahead: it would lie in the memory that the one at work needs."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +59,22 @@ class Written:
 
 @dataclass(frozen=True)
 class _Job:
-    """What the passes of a job have in common; where nothing looks at activations, nothing is computed."""
+    """The passes of a job; where nothing looks at activations, nothing is computed."""
 
-    source: Checkpoint
-    network: nn.Module
-    chains: Sequence[Chain]
-    rest: Sequence[str]
-    batches: Sequence[Inputs]
-    shelf: Shelf | None
-    load_: Callable[[nn.Module, str], None]
+    disk: Blockwise
     calibrated: bool
-
-    @cached_property
-    def device(self) -> torch.device:
-        return _device(self.batches)
 
     def run(
         self, weights: Mapping[str, Group], settle: Callable[[str, Multiplied | Stacked | None], object], gram: bool
     ) -> None:
         """One pass over the dense network."""
-        self._pass(self._dense, weights, settle, gram)
+        self._pass(self.disk.dense, weights, settle, gram)
 
     def write(self, settling: Settling, writer: Writer) -> None:
         """One pass that settles the blocks, and writes each when it is settled."""
-        for name in self.rest:
+        for name in self.disk.rest:
             if name not in writer.finished:
-                tensors = dict(self.source.each(name))
+                tensors = dict(self.disk.source.each(name))
                 check_finite(tensors)
                 writer.write(name, tensors)
         gram = settling.recipe.solver is not None
@@ -104,8 +83,9 @@ class _Job:
         settling.warn()
 
     def _pass(self, opened: Any, weights: Mapping[str, Group], settle: Any, gram: bool, twins: bool = False) -> None:
+        disk = self.disk
         if not self.calibrated:
-            for block in (name for chain in self.chains for name in chain.blocks):
+            for block in disk.blocks:
                 logger.info("%s", block)
                 with opened(block) as unsettled:
                     for name in weights if unsettled else ():
@@ -113,41 +93,25 @@ class _Job:
                             settle(name, None)
                 tidy()
             return
-        dense = self._dense if twins else None
-        stream = Stream(self.network, self.chains, self._around, opened, self.shelf, dense)
-        stream.settle_(self.batches, weights, settle, gram=gram)
-
-    @contextmanager
-    def _around(self) -> Iterator[None]:
-        self.source.load_(self.network, *self.rest, device=self.device)
-        check_finite({name: tensor for name, tensor in self.network.named_parameters() if not tensor.is_meta})
-        yield
-        self.source.release_(self.network, *self.rest)
-
-    @contextmanager
-    def _dense(self, block: str) -> Iterator[bool]:
-        self._put(block)
-        yield True
-        self.source.release_(self.network, block)
-
-    def _put(self, block: str) -> None:
-        self.load_(self.network, block)
-        check_finite(dict(self.network.get_submodule(block).named_parameters(prefix=block)))
+        dense = disk.dense if twins else None
+        stream = Stream(disk.network, disk.chains, disk.around, opened, disk.shelf, dense)
+        stream.settle_(disk.batches, weights, settle, gram=gram)
 
     @contextmanager
     def _written(self, settling: Settling, writer: Writer, block: str) -> Iterator[bool]:
+        source, network = self.disk.source, self.disk.network
         settled = block in writer.finished
         if settled:
-            writer.load_(block, self.network, device=self.device)
+            writer.load_(block, network, device=self.disk.device)
         else:
-            self._put(block)
+            self.disk.put_(block)
         yield not settled
         if not settled:
-            held = {name: self.network.get_parameter(name) for name in settling.groups if name.startswith(f"{block}.")}
+            held = {name: network.get_parameter(name) for name in settling.groups if name.startswith(f"{block}.")}
             zeros = {name: int((weight == 0).sum()) for name, weight in held.items()}
-            tensors = dict(self.network.state_dict(keep_vars=True))
-            writer.write(block, {name: tensors[name] for name in self.source.names(block)}, zeros)
-        self.source.release_(self.network, block)
+            tensors = dict(network.state_dict(keep_vars=True))
+            writer.write(block, {name: tensors[name] for name in source.names(block)}, zeros)
+        source.release_(network, block)
 
 
 def prune_checkpoint(
@@ -178,30 +142,14 @@ def prune_checkpoint(
             what ``chains``, ``Stream.settle_``, ``Settling`` and ``Writer`` refuse.
     """
     check(recipe, sparsity)
-    if not batches:
-        raise SecateursError("no calibration batch; give at least one")
-    network = source.empty()
-    try:
-        traced = trace(network, prepared(batches[0], torch.device("cpu")))
-    except UnknownValueError as error:
-        raise SecateursError(f"{error}; `secateurs prune` has all weights in memory, and takes this recipe") from error
-    found = chains(network)
-    blocks = tuple(name for chain in found for name in chain.blocks)
+    disk = Blockwise.of(source, batches)
+    network, traced, blocks = disk.network, disk.traced, disk.blocks
     named = [group for structure in recipe.structure for group in structure(traced)]
-    rest = outside(network, found)
-    groups, left = _inside(named, network, rest)
+    groups, left = _inside(named, network, disk.rest)
     settling = Settling.of(network, traced, groups, recipe)
-    with waiting_room(shelf, Path(directory)) as waiting, _reading(source, blocks, _device(batches)) as load_:
-        laid = Shelf(waiting, ROOM) if shelf else None
-        job = _Job(source, network, found, rest, batches, laid, load_, recipe.calibrated)
-        _move_buffers_(network, job.device)
-        about = {
-            "recipe": recipe.to_dict(),
-            "sparsity": sparsity,
-            "calibration": _digest(batches if recipe.calibrated else ()),
-            "matmul": torch.get_float32_matmul_precision(),
-        }
-        writer = Writer(directory, source, (*rest, *blocks), about)
+    with disk.at_work(shelf, Path(directory)) as (disk, waiting):
+        job = _Job(disk, recipe.calibrated)
+        writer = Writer(directory, source, (*disk.rest, *blocks), disk.about(recipe, sparsity))
         before = len(set(blocks) & set(writer.finished))
         price = traced.price(groups, recipe.allocation.currency)
         scores = Later(partial(_dense_scores, job, settling, waiting))
@@ -250,30 +198,6 @@ def _inside(groups: Iterable[Group], network: nn.Module, apart: Collection[str])
     return [group for name, group in weights.items() if name not in outside], (*outside, *unnamed)
 
 
-@contextmanager
-def _reading(
-    source: Checkpoint, blocks: Sequence[str], device: torch.device
-) -> Iterator[Callable[[nn.Module, str], None]]:
-    """What puts a block in place."""
-    if device.type in READ_IN_TURN:
-        yield source.load_
-        return
-    with Ahead(source, blocks, device) as ahead:
-        yield ahead.load_
-
-
-def _device(batches: Sequence[Inputs]) -> torch.device:
-    found = (leaf.device for leaf in tree_leaves(list(batches)) if isinstance(leaf, Tensor))
-    return next(found, torch.device("cpu"))
-
-
-def _move_buffers_(network: nn.Module, device: torch.device) -> None:
-    """The buffers that are computed, not stored: tables of positions."""
-    for module in network.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = buffer.to(device)
-
-
 def _dense_scores(job: _Job, settling: Settling, directory: Path) -> Scores:
     """Of the whole dense network, kept on disk."""
     logger.info("the allocation looks at scores: a pass over the dense network first")
@@ -285,10 +209,3 @@ def _dense_scores(job: _Job, settling: Settling, directory: Path) -> Scores:
         if name not in laid:  # no pass can tell what it multiplies: it stays dense, whatever it is given
             laid.add(name, torch.full((group.n_units,), torch.inf))
     return laid
-
-
-def _digest(batches: Sequence[Inputs]) -> str:
-    digest = hashlib.sha256()
-    for leaf in tree_leaves(list(batches)):
-        digest.update(leaf.detach().cpu().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
-    return digest.hexdigest()
