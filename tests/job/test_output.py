@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from secateurs.job.output import check_output
+from secateurs.job.output import check_output, claimed
 from secateurs.types import SecateursError
 
 
@@ -32,3 +34,22 @@ def test_where_nothing_can_be_written_another_place_is_asked_for(tmp_path: Path)
 def test_a_place_where_even_root_cannot_write() -> None:
     with pytest.raises(SecateursError, match=r"/proc/out cannot be written: .*; name another"):
         check_output(Path("/proc/out"))
+
+
+def test_a_second_process_is_told_and_a_killed_one_is_in_nobodys_way(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from secateurs.job.output import claimed\n"
+    code += "with claimed(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    output = tmp_path / "new" / "out"
+    with subprocess.Popen([sys.executable, "-c", code, str(output)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        with pytest.raises(SecateursError, match=f"another process is making {output}: wait for it"), claimed(output):
+            raise AssertionError("both make it")
+        other.kill()
+    with claimed(tmp_path / "in" / "vain" / "out"):
+        pass
+    assert not (tmp_path / "in").exists()
+    with claimed(output):
+        output.mkdir()
+    assert list(output.parent.iterdir()) == [output]
+    with pytest.raises(SecateursError, match="exists; name another"), claimed(output):
+        pass

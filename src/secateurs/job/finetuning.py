@@ -8,7 +8,7 @@ import torch
 
 from secateurs.job.named_data import LANGUAGE, language_data, text_data
 from secateurs.job.opening import TaskName
-from secateurs.job.output import check_output
+from secateurs.job.output import claimed
 from secateurs.recoveries.fine_tune import FineTune
 from secateurs.tasks.finetune import Finetuned, finetune
 from secateurs.tasks.pretrained import load_classifier, load_language_model
@@ -36,25 +36,31 @@ def finetune_named(
         device: Where to train, as torch calls it; None: a CUDA GPU where there is one, else the CPU.
 
     Raises:
-        SecateursError: The output exists, no such model, task or device, or labels that are no classes.
+        SecateursError: The output exists or another process is making it, no such model, task or device, or labels that
+            are no classes.
     """
-    check_output(Path(output))
-    where = open_device(device)
-    if task.name == LANGUAGE:
-        from secateurs.tasks.language_modelling import language_modelling
+    with claimed(Path(output)):
+        where = open_device(device)
+        if task.name == LANGUAGE:
+            from secateurs.tasks.language_modelling import language_modelling
 
-        cut = language_data(task.options)
-        model, tokenizer = load_language_model(name)
-        return finetune(
-            model.to(where), tokenizer, language_modelling(model, tokenizer, cut), output, recovery=training, seed=seed
-        )
-    data = text_data(task.name, task.options)
-    (column,) = read_columns(data.train, [data.label])
-    n_labels, names = labels_of(column, f"{data.train}: {data.label}")
-    torch.manual_seed(seed)
-    model, tokenizer = load_classifier(name, n_labels, names)
-    made = text_classification(model, tokenizer, data)
-    return finetune(model.to(where), tokenizer, made, output, recovery=training, seed=seed)
+            cut = language_data(task.options)
+            model, tokenizer = load_language_model(name)
+            return finetune(
+                model.to(where),
+                tokenizer,
+                language_modelling(model, tokenizer, cut),
+                output,
+                recovery=training,
+                seed=seed,
+            )
+        data = text_data(task.name, task.options)
+        (column,) = read_columns(data.train, [data.label])
+        n_labels, names = labels_of(column, f"{data.train}: {data.label}")
+        torch.manual_seed(seed)
+        model, tokenizer = load_classifier(name, n_labels, names)
+        made = text_classification(model, tokenizer, data)
+        return finetune(model.to(where), tokenizer, made, output, recovery=training, seed=seed)
 
 
 def open_device(name: str | None) -> torch.device:

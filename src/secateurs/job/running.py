@@ -20,7 +20,7 @@ from secateurs.job.again import Answer, Request, measure_elsewhere
 from secateurs.job.data import check, diagnose
 from secateurs.job.measuring import Settings, compare
 from secateurs.job.opening import TaskName
-from secateurs.job.output import check_output
+from secateurs.job.output import check_output, claimed
 from secateurs.job.result import Result, document
 from secateurs.job.witness import difference, write
 from secateurs.prune import Pruned
@@ -83,9 +83,13 @@ class Job:
             task: Of the user.
 
         Raises:
-            SecateursError: The output exists, the inputs cannot be used, or an unfinished job had other ones.
+            SecateursError: The output exists or another process is making it, the inputs cannot be used, or an
+                unfinished job had other ones.
         """
-        self.check()
+        with claimed(self.output):
+            return self._done(model, task)
+
+    def _done(self, model: nn.Module, task: Task) -> Result:
         check(task)
         outcome = self._searched(model, task)
         artifact = self.workplace / "artifact"

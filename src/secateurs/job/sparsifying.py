@@ -16,7 +16,7 @@ from secateurs.checkpoint import Checkpoint
 from secateurs.job.examples import of_config
 from secateurs.job.finetuning import open_device
 from secateurs.job.named_data import language_data
-from secateurs.job.output import check_output
+from secateurs.job.output import claimed
 from secateurs.measures.instruments.forward import prepared
 from secateurs.names import is_function
 from secateurs.on_disk import Written, check, prune_checkpoint
@@ -105,12 +105,11 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     text = language_data(data) if recipe.calibrated else None
     place = _checked_place(model)
     output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
-    check_output(output)
-    source = Checkpoint.open(place)
-    chains(source.model)  # refused here, before a long text is read
-    batches = [of_config(source.model)] if text is None else _batches(source, text)
-    batches = [prepared(it, device) for it in batches]
-    with _multiplied(wanted.matmul):
+    with claimed(output), _multiplied(wanted.matmul):
+        source = Checkpoint.open(place)
+        chains(source.model)  # refused here, before a long text is read
+        batches = [of_config(source.model)] if text is None else _batches(source, text)
+        batches = [prepared(it, device) for it in batches]
         written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
     sizes = [file.stat().st_size for file in output.glob("*.safetensors")]
     return Sparsified(written, time.monotonic() - began, _peak_bytes(), len(sizes), sum(sizes))
