@@ -30,7 +30,7 @@ from secateurs.structures.neuron import Neuron
 from secateurs.structures.weight import Weight
 from secateurs.surgery import dense_facts
 from secateurs.testing import example_model, example_task
-from secateurs.types import Need, SecateursError
+from secateurs.types import Criterion, Need, SecateursError
 
 SHAPES = (Channel(), Neuron())
 
@@ -201,6 +201,17 @@ def test_a_dim_that_python_holds_stays_whole_and_is_named(caplog: pytest.LogCapt
     groups = find_groups(model, (Neuron(),), trace(model, inputs), inputs)
     assert [group.name for group in groups] == ["b.neurons"]
     assert "a.neurons stays: Python holds its size out of reach" in caplog.text
+
+
+@pytest.mark.parametrize("criterion", [Magnitude(), Wanda()])
+def test_how_little_the_structures_name_is_told(criterion: Criterion, caplog: pytest.LogCaptureFixture) -> None:
+    task = example_task()
+    layers = nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 4), nn.ReLU(), nn.Linear(4, 3)
+    model = nn.Sequential(nn.Flatten(), *layers).eval()
+    prune(model, task, Recipe((Neuron(),), criterion, Uniform()), 0.5)
+    assert "of the parameters" not in caplog.text
+    prune(model, task, Recipe((Neuron(keep=("1.*",)),), criterion, Uniform()), 0.5)
+    assert caplog.text.count("the recipe's structures name 6.7 % of the parameters") == 1
 
 
 class Watched(nn.Module):

@@ -36,6 +36,8 @@ logger = logging.getLogger("secateurs.prune")
 
 NEARLY_ALL = 1 - 1e-6
 """A sparsity that is out of reach wherever any is."""
+SMALL = 0.25
+"""Share of the parameters below which it is told how much the structures name."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def rounds(
     if every and _is_cheap(recipe, every, sparsity, network):
         try:
             yield from _rounds(model, task, recipe, sparsity, unpruned(model, every), network)
+            _tell_share(every, network)
             return
         except UnprovenError as error:
             logger.info("not all of it can be taken away (%s); finding out what can", error)
@@ -232,7 +235,20 @@ def find_groups(
         logger.warning("%s stays: %s", name, reason)
     if not groups:
         raise trials.nothing(structures, network, reasons)
+    _tell_share(groups, network)
     return groups
+
+
+def _tell_share(groups: Sequence[Group], network: Graph) -> None:
+    """Warn where a sparsity, which is one of what the groups have a part in, says little about the whole network."""
+    named = network.price(groups, "parameters").of({group.name: group.block for group in groups})
+    share = named / max(1, network.parameters())
+    if share < SMALL:
+        logger.warning(
+            "the recipe's structures name %.2g %% of the parameters, and a sparsity is one of these alone; "
+            "`secateurs inspect` shows what else can go",
+            100 * share,
+        )
 
 
 def _claimed(structures: Sequence[Structure], network: Graph) -> tuple[Group, ...]:
