@@ -46,6 +46,20 @@ def test_an_artifact_becomes_a_plain_directory_with_its_tokenizer(tmp_path: Path
     assert BertForSequenceClassification.from_pretrained(tmp_path / "plain").config.intermediate_size == 12
 
 
+def test_what_is_no_artifact_is_told_with_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "config.json").write_text("{}")
+    told = {
+        "text": "is no artifact: give the",
+        "none": "does not exist: give the",
+        "plain": "plain transformers directory",
+    }
+    for name, line in told.items():
+        with pytest.raises(SecateursError, match=f"{name} .*{line}"):
+            export_named(str(tmp_path / name), tmp_path / "out")
+
+
 def test_a_network_of_ones_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecateursError, match=r"no model of transformers; load it by secateurs\.load"):
         export_named(artifact(tmp_path / "artifact", own=True), tmp_path / "plain")

@@ -11,6 +11,7 @@ from torch import nn
 
 from secateurs.job.opening import Opened, TaskName, open_layout, open_model, open_task, recorded_task
 from secateurs.types import SecateursError, Task
+from tasks.conftest import letter_tokenizer
 
 NET = """
 from torch import nn
@@ -112,6 +113,23 @@ def test_a_language_model_and_its_task(language_model: str, tmp_path: Path) -> N
     with pytest.raises(SecateursError, match="is LlamaForCausalLM without a classifier"):
         texts = {"train": "a.csv", "evaluation": "b.csv"}
         open_task(TaskName("text", texts), Opened("net", opened.model, tokenizer="any"))
+
+
+def test_what_is_neither_classifier_nor_language_model(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "vocab_size": 32,
+    }
+    transformers.BertForMaskedLM(transformers.BertConfig(**sizes)).save_pretrained(tmp_path)
+    letter_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        SecateursError, match="BertForMaskedLM, no language model that tells the next token, and without"
+    ):
+        open_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(

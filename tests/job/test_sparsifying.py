@@ -84,6 +84,11 @@ def test_weights_alone_need_neither_data_nor_tokenizer(tmp_path: Path) -> None:
     tiny_llama().save_pretrained(tmp_path / "dense")
     done = sparsify_named(str(tmp_path / "dense"), {}, Wanted(0.25, "magnitude", str(tmp_path / "out")))
     assert done.written.sparsity == pytest.approx(0.25, abs=0.02)
+    sizes = {"d_model": 12, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    heard = transformers.WhisperConfig(vocab_size=32, pad_token_id=0, max_source_positions=8, **sizes)
+    transformers.WhisperForConditionalGeneration(heard).save_pretrained(tmp_path / "heard")
+    with pytest.raises(SecateursError, match="does not say what its inputs are; `secateurs prune` takes"):
+        sparsify_named(str(tmp_path / "heard"), {}, Wanted(0.25, "magnitude", str(tmp_path / "other")))
     with pytest.raises(SecateursError, match="recipe wanda looks at activations: give --data"):
         sparsify_named(str(tmp_path / "dense"), {}, Wanted(0.25, "wanda", str(tmp_path / "other")))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateurs.tasks.pretrained import is_language_model, load_classifier, load_language_model
+from secateurs.tasks.pretrained import is_language_model, load_classifier, load_language_model, positions
 from secateurs.types import SecateursError
 from tasks.conftest import tiny_llama
 
@@ -103,3 +103,10 @@ def test_what_is_no_language_model(classifier_dir: Path, tmp_path: Path) -> None
     with pytest.raises(SecateursError, match="holds no language model that can be loaded") as caught:
         load_language_model(str(tmp_path / "a.gguf"))
     assert "\n" not in str(caught.value)
+
+
+def test_positions_of_which_any_number_will_do() -> None:
+    from transformers import GPT2Config, T5Config, XLNetConfig
+
+    assert positions(GPT2Config(n_positions=48)) == 48
+    assert positions(XLNetConfig()) is positions(T5Config()) is positions(None) is None

@@ -11,6 +11,8 @@ from torch import nn
 
 from secateurs.types import Inputs, SecateursError
 
+MEND = "give --shape, e.g. 1x3x32x32, or --task"
+
 
 def of_shape(shape: str) -> Inputs:
     """Random floats of these shapes, one tensor for each positional argument of the forward.
@@ -28,14 +30,15 @@ def of_shape(shape: str) -> Inputs:
     return tuple(torch.randn([int(n) for n in part.split("x")], generator=generator) for part in parts)
 
 
-def of_config(model: nn.Module) -> Inputs:
+def of_config(model: nn.Module, mend: str = MEND) -> Inputs:
     """What a transformers model says about its own inputs.
 
     Args:
         model: Any network.
+        mend: What the user can do where it says nothing.
 
     Raises:
-        SecateursError: It says nothing; a shape or a task must be given.
+        SecateursError: It says nothing.
     """
     config: Any = getattr(model, "config", None)
     dummies: Any = getattr(model, "dummy_inputs", None)
@@ -51,9 +54,7 @@ def of_config(model: nn.Module) -> Inputs:
         height, width = side if isinstance(side, list | tuple) else (side, side)
         channels = _first(config, "num_channels") or 3
         return {main: torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))}
-    raise SecateursError(
-        f"{type(model).__name__} does not say what its inputs are; give --shape, e.g. 1x3x32x32, or --task"
-    )
+    raise SecateursError(f"{type(model).__name__} does not say what its inputs are; {mend}")
 
 
 def _first(config: Any, name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from secateurs.deploy import Transformers, load, read_build
 from secateurs.deploy.build import companions
-from secateurs.deploy.manifest import CONFIG
+from secateurs.deploy.manifest import CONFIG, MANIFEST
 from secateurs.deploy.pretrained import common_fields, save_pretrained
 from secateurs.job.examples import of_config
 from secateurs.job.opening import TaskName, open_model, open_task, recorded_task
@@ -47,12 +47,13 @@ def export_named(artifact: str, output: str | Path, task: TaskName | None = None
         SecateursError: No artifact, none of a transformers model, or no config makes this network.
     """
     check_output(Path(output))
+    _check_artifact(Path(artifact))
     build = read_build(artifact)
     if not isinstance(build, Transformers):
         raise SecateursError(f"{artifact} is no model of transformers; load it by secateurs.load")
     task = task or recorded_task(artifact)
     model = load(artifact)
-    inputs = open_task(task, open_model(artifact)).example_inputs if task else of_config(model)
+    inputs = open_task(task, open_model(artifact)).example_inputs if task else of_config(model, "give --task")
     with quiet():
         save_pretrained(output, model, replace(build, files=companions(artifact)), inputs)
     after = json.loads((Path(output) / CONFIG).read_text(encoding="utf-8"))
@@ -61,3 +62,12 @@ def export_named(artifact: str, output: str | Path, task: TaskName | None = None
     return Exported(
         Path(output), build.architecture, {n: (old, new) for n, (old, new) in changes.items() if old != new}
     )
+
+
+def _check_artifact(directory: Path) -> None:
+    if (directory / MANIFEST).is_file():
+        return
+    if (directory / CONFIG).is_file():
+        raise SecateursError(f"{directory} is a plain transformers directory already: from_pretrained loads it")
+    there = "is no artifact" if directory.exists() else "does not exist"
+    raise SecateursError(f"{directory} {there}: give the directory that `secateurs prune` made")

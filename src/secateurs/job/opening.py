@@ -93,13 +93,13 @@ def open_model(name: str, weights: str | None = None, trusted: Collection[str] =
     model, tokenizer = load_classifier(name)
     made = (getattr(model.config, "architectures", None) or [""])[0]
     if not made.endswith(CLASSIFIER):
-        raise _no_classifier(name, made)
+        raise _no_classifier(name, made, ", no language model that tells the next token, and")
     return Opened(name, model, tokenizer=tokenizer)
 
 
-def _no_classifier(name: str, made: str) -> SecateursError:
+def _no_classifier(name: str, made: str, what: str = "") -> SecateursError:
     return SecateursError(
-        f"{name} is {made or 'a model'} without a classifier; make one with: secateurs finetune {name}"
+        f"{name} is {made or 'a model'}{what} without a classifier; make one with: secateurs finetune {name}"
     )
 
 

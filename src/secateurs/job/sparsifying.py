@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PRECISIONS = ("highest", "high", "medium")
 """How exactly torch multiplies float32 matrices: as such, or by parts or wholes in bfloat16 where there is hardware."""
 
+ANY = "`secateurs prune` takes a network that a function builds, with a task of your own"
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -108,7 +110,7 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     with claimed(output), _multiplied(wanted.matmul):
         source = Checkpoint.open(place)
         chains(source.model)  # refused here, before a long text is read
-        batches = [of_config(source.model)] if text is None else _batches(source, text)
+        batches = [of_config(source.model, ANY)] if text is None else _batches(source, text)
         batches = [prepared(it, device) for it in batches]
         written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
     sizes = [file.stat().st_size for file in output.glob("*.safetensors")]

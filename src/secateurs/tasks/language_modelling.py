@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from secateurs.measures.perplexity import IGNORED, Perplexity
+from secateurs.tasks.pretrained import positions
 from secateurs.tasks.tokens import Source, described, read_tokens
 from secateurs.tasks.windows import Starts, apart, in_a_row, spread, widest, with_start
 from secateurs.types import Batch, Inputs, SecateursError, Task
@@ -101,9 +102,10 @@ def language_modelling(model: nn.Module, tokenizer: Any, data: LanguageData) -> 
         data: Where the text is.
 
     Raises:
-        SecateursError: A file or column is missing, a text is shorter than one sequence, a token is outside the model's
-            vocabulary, or there is no first token where one is wanted.
+        SecateursError: A file or column is missing, a text is shorter than one sequence, sequences are longer than the
+            model knows positions, a token is outside its vocabulary, or there is no first token where one is wanted.
     """
+    _check_length(model, data.length)
     streams = _streams(tokenizer, data)
     for name, stream in streams.items():
         _check_vocabulary(model, stream, name)
@@ -137,9 +139,7 @@ def calibration(model: nn.Module, tokenizer: Any, data: LanguageData) -> list[In
     logger.info("reading %s", _name(data.train))
     stream = read_tokens(data.train, tokenizer, data.text)
     _check_vocabulary(model, stream, "train")
-    longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if isinstance(longest, int) and data.length > longest:
-        raise SecateursError(f"length {data.length} is more than the {longest} positions that the model knows")
+    _check_length(model, data.length)
     rows: Any = _calibration(model, stream, _first_token(tokenizer, data), data)
     return [_inputs(model, batch) for batch in DataLoader(rows, batch_size=data.batch_size)]
 
@@ -219,9 +219,20 @@ def _row(model: nn.Module, sequence: Tensor, context: int) -> dict[str, Tensor]:
     half = len(sequence) // 2
     prepare: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if prepare is None:
-        raise SecateursError(f"{type(model).__name__} does not say what its decoder reads; write a task of your own")
+        raise SecateursError(
+            f"{type(model).__name__} does not say what its decoder reads, so that a text is no input of it; `secateurs "
+            "prune --task file.py:function` takes a task of your own"
+        )
     shifted = prepare(labels=sequence[None, half:])[0]
     return {"input_ids": sequence[:half], "decoder_input_ids": shifted, "labels": labels[half:]}
+
+
+def _check_length(model: nn.Module, length: int) -> None:
+    config: Any = getattr(model, "config", None)
+    longest = positions(config)
+    read = length - length // 2 if getattr(config, "is_encoder_decoder", False) else length
+    if longest is not None and read > longest:
+        raise SecateursError(f"length {length} is more than the {longest} positions that the model knows")
 
 
 def _check_vocabulary(model: nn.Module, tokens: Tensor, name: str) -> None:

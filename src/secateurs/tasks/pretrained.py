@@ -136,6 +136,16 @@ def is_language_model(name_or_directory: str) -> bool:
     return made in {*causal.values(), *encoder_decoder.values()}
 
 
+def positions(config: Any) -> int | None:
+    """How many positions a model knows; None where any number will do, as for relative ones.
+
+    Args:
+        config: Of a transformers model; None is any other.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    return longest if isinstance(longest, int) and longest > 0 else None
+
+
 def check_place(name: str) -> Path:
     """Refuse at once what can only be a directory and is not one of a model; a name is left for the hub.
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from secateurs.tasks.length_buckets import LengthBuckets
+from secateurs.tasks.pretrained import positions
 from secateurs.tasks.splits import carve, stratified
 from secateurs.tasks.tables import class_indices, describe, read_columns
 from secateurs.types import Batch, Measure, SecateursError, Task
@@ -166,7 +167,7 @@ class _Collate:
 
 def _table(source: str, config: Any, tokenizer: Any, data: TextData) -> _Table:
     *texts, labels = read_columns(source, [*data.text, data.label])
-    longest = min(data.max_length, getattr(config, "max_position_embeddings", None) or data.max_length)
+    longest = min(data.max_length, positions(config) or data.max_length)
     strings = [[str(t) for t in column] for column in texts]
     encoded = tokenizer(*strings, truncation=True, max_length=longest)
     rows = [{key: encoded[key][i] for key in encoded} for i in range(len(labels))]
