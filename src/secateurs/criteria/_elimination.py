@@ -11,18 +11,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from secateurs.types import Gram
+from secateurs.types import Gram, SecateursError
 
 AT_ONCE = 64
 """Inputs that go before the whole inverse is brought up to date; until then only the columns asked for are."""
 
 
-def losses(readers: Sequence[Reader]) -> Tensor:
+def losses(name: str, readers: Sequence[Reader]) -> Tensor:
     """What each unit costs when it goes: ``(n_units,)`` float64 on the CPU, rising in the order in which they go.
 
     Where a later one costs less than an earlier one, both get their mean (isotonic regression), so that sums are kept.
     There are no ties: the order is in the numbers.
+
+    Args:
+        name: Of the criterion, for what is refused.
+        readers: All weights that read the units.
+
+    Raises:
+        SecateursError: There are none.
     """
+    if not readers:
+        raise SecateursError(
+            f"{name}: no weight of the group reads its units as the inputs of a matrix; use taylor, or name the group "
+            "in the structure's keep"
+        )
     from scipy.optimize import isotonic_regression
 
     order, found = _eliminated(readers)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from secateurs.criteria._elimination import Reader, losses
-from secateurs.types import Gram, Need, Rows, SecateursError, check_damping
+from secateurs.types import Gram, Need, Rows, check_damping
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,7 @@ class Kfac:
 
     def __call__(self, rows: Sequence[Rows]) -> Tensor:
         readers = [self._reader(r.weight, r.gram, r.gradient_gram) for r in rows if r.gram and r.gradient_gram]
-        if not readers:
-            raise SecateursError(
-                "kfac: no weight of the group reads its units as the inputs of a matrix; use taylor, or name the "
-                "group in the structure's keep"
-            )
-        return losses(readers).to(rows[0].weight.device)
+        return losses("kfac", readers).to(rows[0].weight.device)
 
     def _reader(self, weight: Tensor, gram: Gram, errors: Gram) -> Reader:
         """The weight times a root of what its outputs are weighed by."""

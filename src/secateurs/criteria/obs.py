@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from secateurs.criteria._elimination import Reader, losses
-from secateurs.types import Need, Rows, SecateursError, check_damping
+from secateurs.types import Need, Rows, check_damping
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,4 @@ class Obs:
             for r in rows
             if r.gram is not None
         ]
-        if not readers:
-            raise SecateursError(
-                "obs: no weight of the group reads its units as the inputs of a matrix; use taylor, or name the "
-                "group in the structure's keep"
-            )
-        return losses(readers).to(rows[0].weight.device)
+        return losses("obs", readers).to(rows[0].weight.device)
