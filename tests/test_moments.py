@@ -39,6 +39,21 @@ def test_variance_at_every_tap_of_a_convolution_is_of_what_is_there(groups: int)
     assert torch.allclose(found[3, -1, 0, 0], x[:, 1, :-1, :-1].var(correction=0), rtol=1e-4)
 
 
+def test_tokens_that_are_sent_to_no_expert_are_zeros_and_do_not_count() -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 8, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.bmm(x, self.weight)
+
+    x = torch.randn(3, 6, 8)
+    x[0, 2:], x[1], x[2, :3] = 0, 0, 0
+    expected = torch.stack([x[0, :2].var(dim=0, correction=0), torch.zeros(8), x[2, 3:].var(dim=0, correction=0)])
+    assert torch.allclose(variance_of(Experts(), x).expand(3, 8, 4), expected[:, :, None].expand(3, 8, 4), atol=1e-5)
+
+
 def test_an_expert_that_nobody_asked_has_no_variance() -> None:
     class Experts(nn.Module):
         def __init__(self) -> None:

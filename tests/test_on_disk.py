@@ -26,6 +26,9 @@ from secateurs.prune import prune
 from secateurs.recipe import Recipe
 from secateurs.recoveries.batch_norm import BatchNorm
 from secateurs.schedules.iterative import Iterative
+from secateurs.solvers.alps import Alps
+from secateurs.solvers.dsnot import Dsnot
+from secateurs.solvers.least_squares import LeastSquares
 from secateurs.solvers.sparsegpt import Sparsegpt
 from secateurs.structures.n_m import NM
 from secateurs.structures.weight import Weight
@@ -253,6 +256,48 @@ def test_a_mixture_of_experts(recipe: Recipe, tmp_path: Path) -> None:
     up = model.get_parameter("model.layers.1.mlp.experts.gate_up_proj")
     assert [int((matrix == 0).sum()) for matrix in up] == [up[0].numel() // 2] * 4
     assert done.zeros["model.layers.1.mlp.experts.gate_up_proj"] == up.numel() // 2
+
+
+LLAMA4 = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "num_local_experts": 4}
+
+
+@pytest.mark.parametrize("solver", [None, Sparsegpt(), Alps(), Dsnot(), LeastSquares()])
+def test_experts_that_are_multiplied_as_one_batch(solver: Any, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "intermediate_size_mlp": 24, "vocab_size": 40}
+    torch.manual_seed(0)
+    layers = {"num_hidden_layers": 2, "interleave_moe_layer_step": 1, "pad_token_id": 0, **LLAMA4}
+    dense = transformers.Llama4ForCausalLM(transformers.Llama4TextConfig(**sizes, **layers)).eval()
+    for parameter in dense.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    dense.save_pretrained(tmp_path / "dense")
+    task = Task("any", batches()[0], {"train": batches()}, loss, None, None)  # type: ignore[arg-type]
+    recipe = wanda(solver=solver)
+    wanted = prune(dense, task, recipe, 0.5).model
+    done = prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out")
+    model = transformers.Llama4ForCausalLM.from_pretrained(tmp_path / "out")
+    for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert not done.dense and done.sparsity == 0.5
+    name = "model.layers.0.feed_forward.experts.gate_up_proj"
+    zeros = model.get_parameter(name) == 0
+    assert set(zeros.mT.reshape(-1, 4).sum(1).tolist()) == {2}, "2:4 along what is summed over"
+    if solver is None:
+        norms = met_by_experts(model, name.removesuffix(".gate_up_proj"))
+        scores = dense.get_parameter(name).detach().abs() * norms[:, :, None]
+        gone = scores.mT.reshape(-1, 4).argsort(dim=1)[:, :2]
+        assert bool(zeros.mT.reshape(-1, 4).gather(1, gone).all())
+
+
+def met_by_experts(model: nn.Module, experts: str) -> Tensor:
+    """The norms of what each expert of Llama-4 is given: ``(experts, inputs)``."""
+    met: list[Tensor] = []
+    module = model.get_submodule(experts)
+    hook = module.register_forward_pre_hook(lambda _, given: met.append(given[0].view(4, -1, 16)))
+    with torch.no_grad():
+        for batch in batches():
+            model(**batch)
+    hook.remove()
+    return torch.cat(met, dim=1).norm(dim=1)
 
 
 def test_a_network_of_one_block(tmp_path: Path) -> None:

@@ -206,15 +206,30 @@ class Experts(nn.Module):
         return nn.functional.grouped_mm(inner, self.down.mT, offs=ends)
 
 
+class Batched(nn.Module):
+    """The same, turned: all tokens are laid before each, zeros where they are not sent to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        experts = Experts()
+        self.up, self.down = (nn.Parameter(it.detach().mT.contiguous()) for it in (experts.up, experts.down))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sent = torch.arange(len(x)) < len(x) // 2
+        laid = x * torch.stack([sent, torch.zeros_like(sent), ~sent])[..., None]
+        return torch.bmm(torch.bmm(laid, self.up).relu(), self.down).sum(dim=0)
+
+
 class OneByOne(nn.Module):
     """The same, each matrix a layer of its own; the expert that meets nothing is left out."""
 
-    def __init__(self, experts: Experts) -> None:
+    def __init__(self, experts: Experts | Batched) -> None:
         super().__init__()
+        turned = isinstance(experts, Batched)
         self.up, self.down = (nn.ModuleList(nn.Linear(*shape, bias=False) for _ in "ab") for shape in ((4, 8), (8, 4)))
         for mine, theirs in ((self.up, experts.up), (self.down, experts.down)):
             for one, matrix in zip(mine, (theirs[0], theirs[2]), strict=True):
-                one.weight.data = matrix.detach().clone()  # type: ignore[assignment]
+                one.weight.data = (matrix.T if turned else matrix).detach().clone()  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.split([len(x) // 2, len(x) - len(x) // 2])
@@ -231,10 +246,11 @@ def rows_task(batches: list[torch.Tensor]) -> Any:
 
 @pytest.mark.parametrize("solver", [None, Sparsegpt()])
 @pytest.mark.parametrize("structure", [NM(), Weight(per="row"), Weight()])
+@pytest.mark.parametrize("kind", [Experts, Batched])
 def test_experts_in_one_tensor_become_what_they_would_one_by_one(
-    structure: Any, solver: Any, caplog: pytest.LogCaptureFixture
+    kind: Any, structure: Any, solver: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stacked = nn.Sequential(nn.Identity(), Experts(), nn.Linear(4, 1))
+    stacked = nn.Sequential(nn.Identity(), kind(), nn.Linear(4, 1))
     apart = nn.Sequential(nn.Identity(), OneByOne(stacked[1]), stacked[2])  # type: ignore[arg-type]
     batches = [torch.randn(40, 4), torch.randn(30, 4)]
     recipe = Recipe((structure,), Ria() if solver is None else Wanda(), Uniform(), sequential=True, solver=solver)
@@ -243,7 +259,8 @@ def test_experts_in_one_tensor_become_what_they_would_one_by_one(
     for mine, theirs in (("1.up", "1.up.{}.weight"), ("1.down", "1.down.{}.weight")):
         for at, expert in enumerate((0, 2)):
             wanted = apart.get_parameter(theirs.format(at))
-            torch.testing.assert_close(stacked.get_parameter(mine)[expert], wanted)
+            found = stacked.get_parameter(mine)[expert]
+            torch.testing.assert_close(found.T if kind is Batched else found, wanted)
     unseen = stacked.get_parameter("1.up")[1]
     assert int((unseen == 0).sum()) == 16, "what met no token is settled by size"
     assert "2 experts met no token (1.up[1], 1.down[1])" in caplog.text

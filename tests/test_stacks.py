@@ -32,6 +32,26 @@ def batched(x: Tensor, w: Tensor) -> Tensor:
     return x @ w.mT
 
 
+def on_the_left(x: Tensor, w: Tensor) -> Tensor:
+    return w @ x.mT
+
+
+def by_letters(x: Tensor, w: Tensor) -> Tensor:
+    return torch.einsum("e t i, e o i -> t e o", x, w)
+
+
+def of_the_same_tokens(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w.mT
+
+
+def summed_over_experts(x: Tensor, w: Tensor) -> Tensor:
+    return torch.einsum("eti,eoi->to", x, w)
+
+
+def turned_to_other_matrices(x: Tensor, w: Tensor) -> Tensor:
+    return torch.bmm(x[:, :, :3].transpose(0, 1), w.transpose(0, 1)[:3])
+
+
 def looped(x: Tensor, w: Tensor) -> Tensor:
     return torch.cat([F.linear(rows, one) for rows, one in zip(rows_of(x, ENDS), w, strict=True)])
 
@@ -63,8 +83,23 @@ def test_a_product_is_told_before_it_is_made_and_may_be_of_another_stack(
     assert network.w is parameter and not parameter[0].any() and parameter[1].all()
 
 
-def test_what_is_no_product_of_the_whole_is_not_told() -> None:
-    network, x = Stack(looped), torch.randn(5, 8)
+@pytest.mark.parametrize("product", [batched, on_the_left, by_letters, of_the_same_tokens])
+def test_tokens_are_told_matrix_by_matrix_with_features_last(product: Callable[[Tensor, Tensor], Tensor]) -> None:
+    network, met = Stack(product), []
+    x = torch.randn((5, 8) if product is of_the_same_tokens else (3, 5, 8))
+    with watched({"w": network}, lambda name, given, ends: met.append(rows_of(given, ends))):
+        network(x)
+    for rows, wanted in zip(met[0], x.expand(3, 5, 8), strict=True):
+        assert torch.equal(rows, wanted)
+
+
+@pytest.mark.parametrize(
+    ("product", "shape"), [(looped, (5, 8)), (summed_over_experts, (3, 5, 8)), (turned_to_other_matrices, (5, 3, 8))]
+)
+def test_what_is_no_product_of_the_whole_is_not_told(
+    product: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    network, x = Stack(product), torch.randn(shape)
     before = network(x)
     with watched({"w": network}, lambda *_: pytest.fail("told")):
         torch.testing.assert_close(network(x), before, rtol=0, atol=0)

@@ -117,8 +117,11 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
     def _product(self, left: Tensor, right: Tensor) -> None:
         """A product ``(..., n, k) @ (..., k, m)``: an element of one side meets a column or a row of the other."""
         if (owner := self._owner(right)) is not None:
+            sent = left.any(-1, keepdim=True) if right.dim() > 2 else None  # of a batch of experts, zeros are no token
             for power in self._powers:
-                self._add(power, owner, right, self._power(left, power).sum(-2).unsqueeze(-1))
+                taken = self._power(left, power)
+                taken = taken if power or sent is None else taken * sent
+                self._add(power, owner, right, taken.sum(-2).unsqueeze(-1))
             self._multiplied(owner, right, left)
         elif (owner := self._owner(left)) is not None:
             for power in self._powers:

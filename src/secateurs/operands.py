@@ -54,8 +54,9 @@ def plain(weights: Mapping[str, Holder], forward: Callable[[], object]) -> dict[
 
     def is_plain(name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
         others = seen.others[parameter.data_ptr()]
-        at_once = len(others) == stacked[name] == 1
-        return at_once or (module in inputs and _is(inputs[module], others))
+        if name in stacks:
+            return len(others) == stacked[name] == 1
+        return module in inputs and _is(inputs[module], others)
 
     found = {name: module for name, (module, parameter) in weights.items() if is_plain(name, module, parameter)}
     entries = {name: parameter.numel() for name, (_, parameter) in weights.items()}

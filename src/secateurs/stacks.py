@@ -92,7 +92,7 @@ class _Watched(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         mine = args[position]
-        given = _multiplied(func, args, kwargs, position)
+        given = _multiplied(func, args, kwargs, mine)
         instead = None if given is None else mine.watch.met(mine.stack_name, *given)
         with torch._C.DisableTorchFunctionSubclass():
             if isinstance(instead, Tensor):
@@ -107,15 +107,47 @@ class _Watched(Tensor):
             return view
 
 
-def _multiplied(func: Any, args: Any, kwargs: Any, position: int) -> tuple[Tensor, Tensor | None] | None:
+def _multiplied(func: Any, args: Any, kwargs: Any, stack: _Watched) -> tuple[Tensor, Tensor | None] | None:
     """What all matrices of a stack are multiplied by, and where stretches end; None where this is no such product."""
     with torch._C.DisableTorchFunctionSubclass():
-        stack, x = args[position], args[position - 1] if position else None
-        whole = stack.dim() == 3 and stack.numel() == stack.watch.own[stack.stack_name].numel()
-        if not whole or not isinstance(x, Tensor) or x.shape[-1] != stack.shape[1]:
+        tensors = [it for it in (*args, *kwargs.values()) if isinstance(it, Tensor)]
+        own = stack.watch.own[stack.stack_name]
+        whole = stack.dim() == 3 and stack.numel() == own.numel() and len(stack) == len(own)
+        if not whole or stack.stride(0) != own.stride(0) or len(tensors) < 2:
             return None
-        others = [it for it in (*args[position + 1 :], *kwargs.values()) if isinstance(it, Tensor)]
-        if x.dim() == 2 and len(others) == 1 and others[0].shape == stack.shape[:1]:
-            return x, others[0]
-        batched = x.dim() == 3 and len(x) == len(stack) and getattr(func, "__name__", "") in BATCHED
-        return (x, None) if batched else None
+        name = getattr(func, "__name__", "")
+        if name in BATCHED:
+            x = _beside(stack, *tensors[-2:])
+        else:
+            x = _by_letters(args[0], stack, *tensors) if name == "einsum" and len(tensors) == 2 else None
+        if x is not None:
+            return x, None
+        rows, others = tensors[0], tensors[2:]
+        stretches = tensors[1] is stack and rows.dim() == 2 and rows.shape[1] == stack.shape[1] and len(others) == 1
+        return (rows, others[0]) if stretches and others[0].shape == stack.shape[:1] else None
+
+
+def _beside(stack: Tensor, left: Tensor, right: Tensor) -> Tensor | None:
+    """What a stack is multiplied by in products of matrices, features last: ``(n, tokens, i)``."""
+    if left.dim() < 2 or right.dim() < 2:
+        return None
+    x, features = (left, stack.shape[1]) if right is stack else (right.mT, stack.shape[2])
+    if x.shape[-1] != features or x.shape[:-2] not in ((), (1,), stack.shape[:1]):
+        return None
+    return x if len(x) == len(stack) and x.dim() == 3 else x.expand(len(stack), *x.shape[-2:])
+
+
+def _by_letters(equation: object, stack: Tensor, left: Tensor, right: Tensor) -> Tensor | None:
+    """The same in Einstein's notation, where the first letter of the stack is one of the other and of the result."""
+    if not isinstance(equation, str) or "->" not in equation or "." in equation:
+        return None
+    sides, out = equation.replace(" ", "").split("->")
+    one, other = sides.split(",")
+    (mine, theirs), x = ((one, other), right) if left is stack else ((other, one), left)
+    each, summed = mine[0], [letter for letter in mine[1:] if letter in theirs and letter not in out]
+    letters = sorted({*mine, *theirs} - {*summed})
+    if len(summed) != 1 or each not in theirs or sorted(out) != letters or len({*theirs}) != len(theirs):
+        return None
+    order = [each, *(letter for letter in theirs if letter not in (each, *summed)), *summed]
+    laid = x.permute([theirs.index(letter) for letter in order])
+    return laid.reshape(len(stack), -1, laid.shape[-1])

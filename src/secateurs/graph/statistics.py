@@ -117,7 +117,7 @@ class Corrected(Tracer):  # type: ignore[no-untyped-call]  # torch's metaclass h
         for name, tensor in state(model):
             axes = tuple(self._axis(axis) for axis in network.tensors[name])
             self.trace.labels[tensor] = Label(axes, fixed=True)
-            self.trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
+            self.trace.origins[tensor] = Origin.of(name, tensor)
 
     def compute(self, call: Call) -> Any:
         """What the operator gives, a statistic corrected."""

@@ -42,10 +42,24 @@ class Contraction:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The parameter that a tensor is a transposed view of: dimension i of the view is axis ``order[i]`` of it."""
+    """The parameter that a tensor is a view of: all of it, axes in another order, cut in several, or broadcast.
+
+    Args:
+        name: Of the parameter.
+        shape: Of the parameter.
+        order: The axis of it that dimension i of the view runs along; -1 where there is none.
+        viewed: Whether dimensions are other than the axes.
+    """
 
     name: str
+    shape: tuple[int, ...]
     order: tuple[int, ...]
+    viewed: bool = False
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> Origin:
+        """A parameter itself."""
+        return cls(name, tuple(tensor.shape), tuple(range(tensor.dim())))
 
 
 Rule: TypeAlias = Callable[["Call"], None]
@@ -110,7 +124,7 @@ class Call:
         return frozenset().union(*(self.label(t).dirty_leaves() for t in tensors))
 
     def origin(self, tensor: Tensor) -> Origin | None:
-        """The parameter that a tensor is a transposed view of, if it is one."""
+        """The parameter that a tensor is a view of, if it is one."""
         return self.trace.origins.get(tensor)
 
     def claim(self, axis: Axis, reason: str, mark: Callable[[Axis, str], None]) -> None:
@@ -120,7 +134,7 @@ class Call:
     def spare(self, tensor: Tensor, dim: int) -> bool:
         """Let removed positions of a parameter keep their values while masked, as zeros break what alone reads it."""
         origin = self.origin(tensor)
-        if origin is None:
+        if origin is None or origin.viewed:
             return False
         self.trace.spared[origin.name, origin.order[dim]] = self.axes(tensor)[dim]
         return True
@@ -244,7 +258,7 @@ def run(trace: Trace, model: nn.Module, inputs: Inputs, rules: Callable[[Any], R
     """Trace one forward pass; the model is left as it was."""
     for name, tensor in state(model):
         trace.labels[tensor] = Label(tuple((Node(n),) for n in tensor.shape), fixed=True)
-        trace.origins[tensor] = Origin(name, tuple(range(tensor.dim())))
+        trace.origins[tensor] = Origin.of(name, tensor)
         trace.flow.store(name, tensor)
     trace.picks.listed = frozenset(map(len, like_modules(model)))
     with trace.flow.watching(model, lambda tensor: trace.label(tensor).axes):

@@ -345,3 +345,37 @@ def test_triangular_systems_side_by_side(unit: bool) -> None:
     assert it.free("o.weight", 1) == ([4, 3] if unit else [3])
     assert not it.graph.unknown
     assert ("undefined" in str(it.axis("k.weight"))) != unit
+
+
+STACKS: dict[str, tuple[tuple[int, ...], Callable[[nn.Module, Tensor], Tensor], tuple[int, ...], tuple[int, ...]]] = {
+    "bmm": ((3, 4, 5), lambda m, x: torch.bmm(x, m.w), (0, 2), (1,)),
+    "turned": ((3, 5, 4), lambda m, x: x @ m.w.mT, (0, 1), (2,)),
+    "on the left": ((3, 5, 4), lambda m, x: (m.w @ x.mT).mT, (0, 1), (2,)),
+    "with a summand": ((3, 4, 5), lambda m, x: torch.baddbmm(m.bias[:, None], x, m.w), (0, 2), (1,)),
+    "by letters": ((3, 4, 5), lambda m, x: torch.einsum("eti,eio->eto", x, m.w), (0, 2), (1,)),
+    "inputs first": ((4, 3, 5), lambda m, x: torch.einsum("ieo,eti->eto", m.w, x), (1, 2), (0,)),
+    "rows cut": ((15, 4), lambda m, x: torch.bmm(x, m.w.unflatten(0, (3, -1)).mT), (0,), (1,)),
+    "columns cut": ((12, 5), lambda m, x: torch.bmm(x, m.w.unflatten(0, (3, -1))), (), ()),
+    "one matrix": ((1, 5, 4), lambda m, x: x @ m.w.squeeze(0).T, (1,), (2, 0)),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_matrices_side_by_side_are_weights(name: str) -> None:
+    shape, forward, outputs, inputs = STACKS[name]
+    layers = {"a": nn.Linear(6, 4), "b": nn.Linear(5, 2), "w": nn.Parameter(torch.empty(shape))}
+    bias = nn.Parameter(torch.empty(3, 5))
+    it = see(lambda m, x: m.b(forward(m, m.a(x))), torch.randn(3, 7, 6), **layers, bias=bias)
+    found = {weight.name: (weight.outputs, weight.inputs) for weight in it.graph.weights}
+    assert found.get("w", ((), ())) == (outputs, inputs)
+    assert sorted(it.graph.dims[group].size for group in it.proven()) == [4, 5] or "cut" in name
+
+
+@pytest.mark.parametrize("expand", [lambda q, x: q, lambda q, x: q.expand(len(x), -1, -1), lambda q, x: q[0]])
+def test_one_matrix_is_a_weight_in_every_batch(expand: Callable[[Tensor, Tensor], Tensor]) -> None:
+    layers = {"a": nn.Linear(4, 4), "q": nn.Parameter(torch.empty(1, 3, 4))}
+    found = []
+    for batch in (1, 2):
+        graph = traced(lambda self, x: expand(self.q, x) @ self.a(x).mT, torch.randn(batch, 5, 4), **layers)
+        found.append([(weight.name, weight.inputs[0]) for weight in graph.weights])
+    assert found[0] == found[1]

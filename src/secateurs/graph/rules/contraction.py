@@ -31,18 +31,18 @@ def sum_over(call: Call, a: Tensor, along_a: Axis, b: Tensor, along_b: Axis) -> 
         freeze((leaf,), f"{call.name} sums over it where its entries are not zero")
 
 
-def note_weight(call: Call, tensor: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> str | None:
-    """Write down a parameter that multiplies an activation, by its own axes; its name."""
+def note_weight(call: Call, tensor: Tensor, inputs: tuple[int, ...]) -> str | None:
+    """Write down a parameter that multiplies an activation, and the axes of it that are summed over; its name."""
     origin = call.origin(tensor)
     if origin is None:
         return None
     if origin.name not in call.trace.weights:
-        shape = [0] * tensor.dim()
-        for i, axis in enumerate(origin.order):
-            shape[axis] = tensor.shape[i]
-        call.trace.weights[origin.name] = Weight(
-            origin.name, tuple(shape), tuple(origin.order[d] for d in outputs), tuple(origin.order[d] for d in inputs)
-        )
+        summed = tuple(origin.order[d] for d in inputs)
+        if any(axis < 0 or origin.order.count(axis) > 1 for axis in summed):  # no axis, or but a part of one
+            return None
+        outputs = tuple(dict.fromkeys(axis for axis in origin.order if axis not in (*summed, -1)))
+        lost = tuple(axis for axis in range(len(origin.shape)) if axis not in (*outputs, *summed))  # of one position
+        call.trace.weights[origin.name] = Weight(origin.name, origin.shape, outputs, (*summed, *lost))
     return origin.name
 
 
@@ -70,16 +70,21 @@ def matmul(call: Call) -> None:
         unify(batch[0], lb[0], f"{call.name} meets it in two arrangements")
     sum_over(call, a, k, b, lb[-2] if b.dim() > 1 else lb[-1])
     _tag_product(call, a, b, batch[0] if batch else ())
-    weight = note_weight(call, b, (1,), (0,)) if b.dim() == 2 else None
-    if weight is None and a.dim() == 2:
-        weight = note_weight(call, a, (0,), (1,))
-    call.contract(*batch, m, k, n, weight=weight)
+    call.contract(*batch, m, k, n, weight=_weight_of(call, a, b))
     axes = [*batch, *([m] if a.dim() > 1 else []), *([n] if b.dim() > 1 else [])]
     both = call.dirty(a) & call.dirty(b)
     dirty = (call.dirty(a) & frozenset(leaves(m))) | (call.dirty(b) & frozenset(leaves(n))) | both
     if len(call.args) > 2:
         dirty |= _add_summand(call, call.args[0], axes)
     call.give(axes, dirty)
+
+
+def _weight_of(call: Call, a: Tensor, b: Tensor) -> str | None:
+    """The weight of a product of matrices, or of matrices side by side: those of experts, or of heads."""
+    if a.dim() > 2 and call.label(a).fixed and call.label(b).fixed:  # tables made of parameters alone
+        return None
+    found = note_weight(call, b, (b.dim() - 2,)) if b.dim() > 1 else None
+    return note_weight(call, a, (a.dim() - 1,)) if found is None and a.dim() > 1 else found
 
 
 def _add_summand(call: Call, summand: Tensor, axes: list[Axis]) -> frozenset[Node]:
@@ -115,7 +120,7 @@ def convolution(call: Call) -> None:
         freeze(axis, "a spatial position")
     tag((*lx[1], *out), "conv")
     kernel = tuple(range(2, weight.dim()))
-    name = note_weight(call, weight, (1,) if transposed else (0,), ((0,) if transposed else (1,)) + kernel)
+    name = note_weight(call, weight, ((0,) if transposed else (1,)) + kernel)
     spatial = [(Node(n, "a spatial position"),) for n in call.out.shape[2:]]
     call.contract(lx[0], *(lx[2:] if transposed else spatial), *lw, weight=name)
     dirty = both | (call.dirty(x) & frozenset(leaves(lx[0]))) | (call.dirty(weight) & frozenset(leaves(out)))
@@ -165,7 +170,7 @@ def grouped(call: Call) -> None:
         tag(which, "picked")
     sum_over(call, rows, k, matrices, inputs)
     _tag_product(call, rows, matrices, ())
-    call.contract(m, k, n, weight=note_weight(call, matrices, (0, 2), (1,)))
+    call.contract(m, k, n, weight=note_weight(call, matrices, (1,)))
     both = call.dirty(rows) & call.dirty(matrices)
     mine = call.dirty(rows) & frozenset(leaves(m))
     call.give([m, n], mine | (call.dirty(matrices) & frozenset(leaves(n))) | both)
@@ -210,7 +215,7 @@ def trilinear(call: Call) -> None:
             tag(axis, "linear")
     zero = frozenset().union(*(call.label(t).carried() - call.dirty(t) for t in operands))
     names = [
-        note_weight(call, t, *(tuple(i for i, d in enumerate(at) if (d in summed) == s) for s in (False, True)))
+        note_weight(call, t, tuple(i for i, d in enumerate(at) if d in summed))
         for t, at in zip(operands, dims, strict=True)
     ]
     for d in summed:

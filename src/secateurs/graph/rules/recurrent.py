@@ -33,8 +33,8 @@ def lstm_layer(call: Call) -> None:
     freeze(steps, SEQUENCE)
     for state in (h, c):
         unify(batch, call.axes(state)[0], reason)
-    call.contract(steps, batch, gates, features, weight=note_weight(call, w_input, (0,), (1,)))
-    call.contract(steps, batch, gates, hidden, weight=note_weight(call, w_hidden, (0,), (1,)))
+    call.contract(steps, batch, gates, features, weight=note_weight(call, w_input, (1,)))
+    call.contract(steps, batch, gates, hidden, weight=note_weight(call, w_hidden, (1,)))
     stale = call.dirty(h, c, w_input, w_hidden, *biases) & frozenset(leaves(hidden))
     freeze(stale, f"{call.name} begins where its entries are not zero")
     dirty = frozenset(leaves((*steps, *batch)))

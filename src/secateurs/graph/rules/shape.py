@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from operator import mul
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from secateurs.graph.axes import Axis, MisalignedError, Node, concatenation, cut, freeze, regroup, size_of, split, unify
-from secateurs.graph.trace import Call, Origin, Rule
+from secateurs.graph.trace import Call, Rule
 
 
 def view(call: Call) -> None:
@@ -18,26 +19,35 @@ def view(call: Call) -> None:
     source, out = call.inputs()[0], call.outputs()[0]
     label = call.label(source)
     axes: list[Axis] = []
-    for taken, sizes in _blocks(label.axes, out.shape):
+    origin = call.origin(source)
+    order: list[int] | None = None if origin is None else []
+    before = [size_of(axis) for axis in label.axes]
+    for dims, sizes in _blocks(before, out.shape):
+        taken = [label.axes[d] for d in dims]
         try:
             axes += regroup(taken, sizes)
         except MisalignedError:
             reason = f"{call.name} cuts across it"
             freeze([node for axis in taken for node in axis], reason)
             axes += [(Node(n, reason),) for n in sizes]
+        if origin is not None and order is not None:
+            held = [origin.order[d] for d in dims if before[d] > 1]
+            order = None if len(held) > 1 else [*order, *(held[0] if n > 1 else -1 for n in sizes)]
     call.give(axes, label.dirty, out)
+    if origin is not None and order is not None:
+        call.trace.origins[out] = replace(origin, order=tuple(order), viewed=True)
 
 
-def _blocks(axes: Sequence[Axis], sizes: Sequence[int]) -> Iterator[tuple[Sequence[Axis], Sequence[int]]]:
-    """The shortest stretches of old axes and new sizes that hold the same number of positions."""
-    before, after = (list(accumulate(numbers, mul)) for numbers in (map(size_of, axes), sizes))
-    ends = sorted({*before} & {*after})
+def _blocks(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """The shortest stretches of old dimensions and new sizes that hold the same number of positions."""
+    held, made = (list(accumulate(numbers, mul)) for numbers in (before, after))
+    ends = sorted({*held} & {*made})
     if not ends or not ends[0]:
-        yield axes, sizes
+        yield range(len(before)), after
         return
     for start, end in pairwise([0, *ends]):
-        taken = [axis for axis, n in zip(axes, before, strict=True) if start < n <= end]
-        yield taken, [size for size, n in zip(sizes, after, strict=True) if start < n <= end]
+        taken = [d for d, n in enumerate(held) if start < n <= end]
+        yield taken, [size for size, n in zip(after, made, strict=True) if start < n <= end]
 
 
 def permuted(call: Call, order: Sequence[int]) -> None:
@@ -47,7 +57,7 @@ def permuted(call: Call, order: Sequence[int]) -> None:
     call.give([label.axes[d] for d in order], label.dirty, out)
     origin = call.origin(source)
     if origin is not None:
-        call.trace.origins[out] = Origin(origin.name, tuple(origin.order[d] for d in order))
+        call.trace.origins[out] = replace(origin, order=tuple(origin.order[d] for d in order))
 
 
 def permute(call: Call) -> None:
@@ -79,6 +89,10 @@ def expand(call: Call) -> None:
             fresh.append(Node(size, events={"expanded"}))
             axes.append((fresh[-1],))
     call.give(axes, (*label.dirty, *fresh), out)
+    origin = call.origin(source)
+    if origin is not None:
+        more = out.dim() - source.dim()
+        call.trace.origins[out] = replace(origin, order=(*[-1] * more, *origin.order), viewed=True)
 
 
 def repeat(call: Call) -> None:
