@@ -114,7 +114,7 @@ def rounds(
     if every and _is_cheap(recipe, every, sparsity, network):
         try:
             yield from _rounds(model, task, recipe, sparsity, unpruned(model, every), network)
-            _tell_share(every, network)
+            _tell(recipe.structure, every, network)
             return
         except UnprovenError as error:
             logger.info("not all of it can be taken away (%s); finding out what can", error)
@@ -235,12 +235,15 @@ def find_groups(
         logger.warning("%s stays: %s", name, reason)
     if not groups:
         raise trials.nothing(structures, network, reasons)
-    _tell_share(groups, network)
+    _tell(structures, groups, network)
     return groups
 
 
-def _tell_share(groups: Sequence[Group], network: Graph) -> None:
-    """Warn where a sparsity, which is one of what the groups have a part in, says little about the whole network."""
+def _tell(structures: Sequence[Structure], groups: Sequence[Group], network: Graph) -> None:
+    """Warn of what structures leave, and where a sparsity, one of what the groups have a part in, says little."""
+    for line in (getattr(structure, "left", lambda _: "")(network) for structure in structures):
+        if line:
+            logger.warning(line)
     named = network.price(groups, "parameters").of({group.name: group.block for group in groups})
     share = named / max(1, network.parameters())
     if share < SMALL:

@@ -574,7 +574,8 @@ class Task:
 class Structure(Protocol):
     """What can go: the groups of a network.
 
-    Where it finds none it may say why by a method ``why_none(network)``: a line, or an empty one.
+    Where it finds none it may say why by a method ``why_none(network)``: a line, or an empty one. Likewise what it has
+    to leave as it is, by a method ``left(network)``.
     """
 
     def __call__(self, network: Network) -> tuple[Group, ...]: ...

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
 from secateurs.structures._dims import free_weights
-from secateurs.types import Group, Member, Network, SecateursError, few
+from secateurs.types import Group, Member, Network, SecateursError, Weight, few
 
 
 @dataclass(frozen=True)
 class NM:
     """One group for each weight tensor that multiplies an activation; blocks of M neighbours along its input features.
 
-    Every kernel position has blocks of its own. Embeddings, tied ones too, are left alone. The pattern fixes the
+    Every kernel position has blocks of its own. Embeddings, tied ones too, are left alone, and so are kernels of fewer
+    than M input features, such as depthwise ones, which have no neighbours to choose from. The pattern fixes the
     sparsity at ``1 - n/m``; a recipe refuses any other, and any allocation that would take more from some layers than
     from others.
 
@@ -24,7 +26,8 @@ class NM:
         keep: Glob patterns of tensor names that are not touched.
 
     Raises:
-        SecateursError: n is not between 1 and m - 1, or m does not divide the input features of a tensor.
+        SecateursError: n is not between 1 and m - 1, or m does not divide the input features of a tensor;
+            those of kernels that are left alone do not count.
     """
 
     n: int = 2
@@ -43,8 +46,8 @@ class NM:
         return 1 - self.n / self.m
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
-        weights = tuple(free_weights(network, self.keep, self.outputs))
-        sizes = {weight.name: weight.shape[weight.inputs[0]] for weight in weights}
+        weights = [weight for weight in self._free(network) if not self._is_narrow(weight)]
+        sizes = {weight.name: _features(weight) for weight in weights}
         odd = [f"{name} ({size})" for name, size in sizes.items() if size % self.m]
         if odd:
             raise SecateursError(f"n_m: {self.m} does not divide the input features of {few(odd)}; name them in keep")
@@ -55,3 +58,18 @@ class NM:
             grid = tuple(weight.shape[axis] for axis in member.dims)
             found.append(Group(weight.name, prod(weight.shape), (member,), self.m, grid=grid))
         return tuple(found)
+
+    def left(self, network: Network) -> str:
+        """The kernels in which there is no block."""
+        names = [f"{weight.name} ({_features(weight)})" for weight in self._free(network) if self._is_narrow(weight)]
+        return f"n_m: {few(names)} stays as it is: fewer than {self.m} input features" if names else ""
+
+    def _free(self, network: Network) -> Iterator[Weight]:
+        return free_weights(network, self.keep, self.outputs)
+
+    def _is_narrow(self, weight: Weight) -> bool:
+        return len(weight.inputs) > 1 and _features(weight) < self.m
+
+
+def _features(weight: Weight) -> int:
+    return weight.shape[weight.inputs[0]]
