@@ -16,6 +16,7 @@ from secateurs.multiplied import Multiplied
 from secateurs.recipe import Recipe
 from secateurs.settling import Later, Settling, settle_network_, single_weights
 from secateurs.solvers.sparsegpt import Sparsegpt
+from secateurs.structures.block import Block
 from secateurs.structures.channel import Channel
 from secateurs.structures.n_m import NM
 from secateurs.structures.weight import Weight
@@ -153,6 +154,13 @@ def test_units_that_reach_through_several_tensors_are_refused() -> None:
         single_weights(groups)
 
 
+def test_a_solver_is_not_asked_for_tiles() -> None:
+    network, inputs = one_layer()
+    recipe = Recipe((Block(2, 2, outputs=True),), Wanda(), Uniform(), sequential=True, solver=Sparsegpt())
+    with pytest.raises(SecateursError, match=r"units of 0\.weight are several weights, .* leave it out"):
+        Settling.of(network, trace(network, inputs), Block(2, 2, outputs=True)(trace(network, inputs)), recipe)
+
+
 def test_two_groups_of_one_weight_are_refused() -> None:
     network, inputs = one_layer()
     traced = trace(network, inputs)
@@ -244,8 +252,13 @@ def rows_task(batches: list[torch.Tensor]) -> Any:
     return Task("rows", (batches[0],), {"train": batches}, loss, None, None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("solver", [None, Sparsegpt()])
-@pytest.mark.parametrize("structure", [NM(), Weight(per="row"), Weight()])
+@pytest.mark.parametrize(
+    ("structure", "solver"),
+    [
+        (Block(2, 2, keep=("2.*",)), None),
+        *((it, s) for it in (NM(), Weight(per="row"), Weight()) for s in (None, Sparsegpt())),
+    ],
+)
 @pytest.mark.parametrize("kind", [Experts, Batched])
 def test_experts_in_one_tensor_become_what_they_would_one_by_one(
     kind: Any, structure: Any, solver: Any, caplog: pytest.LogCaptureFixture

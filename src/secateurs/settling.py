@@ -17,13 +17,13 @@ from secateurs.orders import Order, best_order, orders
 from secateurs.recipe import Recipe
 from secateurs.select import select, without_dropped
 from secateurs.sequential import settle_
+from secateurs.stacks import matrices_of
 from secateurs.twins import Twins, streams
 from secateurs.types import (
     Batch,
     Counts,
     Facts,
     Group,
-    Member,
     Network,
     Plan,
     Scores,
@@ -81,10 +81,15 @@ class Settling:
         """Of these groups; counts and plan are still to be given.
 
         Raises:
-            SecateursError: As ``single_weights``.
+            SecateursError: As ``single_weights``; a solver is to choose units of several weights.
         """
         single, weights = single_weights(groups), {weight.name: weight for weight in traced.weights}
         found = orders(traced, single) if recipe.permute else {}
+        tiled = [name for name, group in single.items() if not group.grid]
+        if recipe.solver is not None and tiled:
+            raise SecateursError(
+                f"units of {tiled[0]} are several weights, and a solver takes single ones; leave it out"
+            )
         return cls(network, weights, single, {}, recipe, orders=found)
 
     def __call__(self, name: str, multiplied: Multiplied | Stacked | None) -> Tensor:
@@ -148,14 +153,10 @@ class Settling:
         if not isinstance(multiplied, Stacked):
             yield _Part(name, group, weight, parts[0], count, before)
             return
-        (member,), n_units = group.members, group.n_units // len(parts)
-        alone = Member(name, tuple(axis - 1 for axis in member.dims[1:]))
-        shared = group.block > n_units  # all of the stack was to share what is kept: each matrix its part of it
-        for i, one in enumerate(parts):
-            block = n_units if shared else group.block
-            part = Group(f"{name}[{i}]", n_units, (alone,), block, grid=group.grid[1:])
+        for i, (one, part) in enumerate(zip(parts, matrices_of(group, len(parts)), strict=True)):
+            shared = group.block > part.n_units  # all of the stack was to share what is kept: each its part
             mine = (i + 1) * count // len(parts) - i * count // len(parts) if shared else count
-            stayed = None if before is None else before[i * n_units : (i + 1) * n_units]
+            stayed = None if before is None else before[i * part.n_units : (i + 1) * part.n_units]
             yield _Part(name, part, weight[i], one, mine, stayed)
 
     def warn(self) -> None:
@@ -270,8 +271,9 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
             tensor, axis, order = settling.moved.pop()
             group = groups.get(tensor)
             if group is not None and group.name in kept:
-                along = group.members[0].dims.index(axis)
-                kept[group.name] = kept[group.name].view(group.grid).index_select(along, order).flatten()
+                dims = group.members[0].dims
+                laid = kept[group.name].view([network.get_parameter(tensor).shape[dim] for dim in dims])
+                kept[group.name] = laid.index_select(dims.index(axis), order).flatten()
         kept[groups[name].name] = found
 
     evidence.check_finite(dict(network.named_parameters()))

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateurs.types import Group, Member
+
 BATCHED = frozenset({"bmm", "matmul", "__matmul__", "baddbmm"})
 """Products of a batch of matrices with the stack."""
 
@@ -32,6 +34,17 @@ def rows_of(x: Tensor, ends: Tensor | None) -> Sequence[Tensor]:
         return [rows[rows.any(dim=-1)] for rows in x]
     edges = [0, *ends.tolist()]
     return [x[first:last] for first, last in pairwise(edges)]
+
+
+def matrices_of(group: Group, number: int) -> Iterator[Group]:
+    """A group of the units of a stack, as one for each matrix, in which they compete at most."""
+    (member,), n_units = group.members, group.n_units // number
+    dims = tuple(axis - 1 for axis in member.dims[1:])
+    places = [None] * number if member.index is None else member.index.chunk(number)
+    for i, index in enumerate(places):
+        mine = None if index is None else index - i * index.numel()
+        members = (Member(member.tensor, dims, mine),)
+        yield Group(f"{group.name}[{i}]", n_units, members, min(group.block, n_units), grid=group.grid)
 
 
 class Watch:

@@ -212,7 +212,8 @@ class Group:
             empty.
         residuals: Where units are layers: unit i is ``residuals[i]``, and dropping it is skipping it.
         least: Of a block at least this many are kept.
-        grid: Where units are single weights: sizes of the axes that they run over, outputs first.
+        grid: Where units are single weights: sizes of the axes that they run over, outputs first; of one matrix where a
+            tensor holds several.
         meetings: The products of two activations that are summed over the units, as those of queries and keys are: what
             gives the one factor, and the other.
     """
@@ -388,7 +389,8 @@ class Rows:
             block.
         loss_increase: ``(n_units, 1)``; the mean loss without the unit, less the mean loss. The same for all members of
             a unit; None unless needed.
-        grid: Where units are single weights: sizes of the axes that they run over, outputs first; else None.
+        grid: Where units are single weights: sizes of the axes that they run over, outputs first; of one matrix where
+            several lie one after the other. Else None.
         gram: ``(f, f)``, of the input features that are the units: ``f / n_units`` of each, one unit after the other,
             so that ``weight.reshape(f, -1)`` is what they are multiplied by. None unless needed, for members that make
             the unit, and for weights that are no matrix or are not multiplied as a whole.

@@ -29,6 +29,15 @@ def test_kernel_positions_are_columns() -> None:
     torch.testing.assert_close(Ria()([rows]), expected.flatten())
 
 
+def test_matrices_side_by_side_have_rows_and_columns_of_their_own() -> None:
+    one, other = torch.rand(2, 3), torch.rand(2, 3)
+    rows = [
+        Rows(weight.reshape(-1, 1), activation_norm=torch.ones(weight.numel(), 1), grid=(2, 3))
+        for weight in (one, other, torch.stack([one, other]))
+    ]
+    torch.testing.assert_close(Ria()(rows[2:]), torch.cat([Ria()(rows[:1]), Ria()(rows[1:2])]))
+
+
 def test_what_cannot_be_scored() -> None:
     with pytest.raises(SecateursError, match="ria: power must be at least 0"):
         Ria(-1.0)

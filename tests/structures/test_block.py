@@ -29,6 +29,24 @@ def test_what_tiles_do_not_fill_is_named() -> None:
     assert Block(4, 4, keep=("0.*",))(network) == ()
 
 
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3, 4, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(x, self.w)
+
+
+def test_no_tile_lies_in_two_matrices() -> None:
+    network = trace(nn.Sequential(Experts(), nn.Linear(6, 2)), (torch.randn(3, 5, 4),))
+    (group,) = Block(3, 2, keep=("1.*",))(network)
+    mask = group.members[0].mask(torch.arange(12) == 5, (3, 4, 6)).expand(3, 4, 6)
+    assert mask.nonzero().tolist() == [[1, 2, 0], [1, 2, 1], [1, 2, 2], [1, 3, 0], [1, 3, 1], [1, 3, 2]]
+    with pytest.raises(SecateursError, match=r"tiles of 9 x 2 do not fill 0\.w \(6 x 4\)"):
+        Block(9, 2, keep=("1.*",))(network)
+
+
 def test_an_empty_tile_is_refused() -> None:
     with pytest.raises(SecateursError, match="at least one row and column, got 0 x 4"):
         Block(0, 4)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -50,9 +51,9 @@ class Ria:
 
 
 def _relative(rows: Rows) -> Tensor:
-    """Share of each element in its row plus that in its column, ``(n_units, n_elements)``."""
+    """Share of each element in its row plus that in its column of its matrix, ``(n_units, n_elements)``."""
     size = rows.weight.float().abs()
-    matrix = size.reshape(rows.grid[0], -1) if rows.grid else size
-    least = torch.finfo(matrix.dtype).tiny
-    parts = [matrix / matrix.sum(dim=dim, keepdim=True).clamp(min=least) for dim in (0, 1)]
+    matrices = size.reshape(-1, rows.grid[0], prod(rows.grid[1:])) if rows.grid else size[None]
+    least = torch.finfo(matrices.dtype).tiny
+    parts = [matrices / matrices.sum(dim=dim, keepdim=True).clamp(min=least) for dim in (1, 2)]
     return (parts[0] + parts[1]).reshape(size.shape)

@@ -41,7 +41,7 @@ class Block:
 
     def __call__(self, network: Network) -> tuple[Group, ...]:
         weights = tuple(free_weights(network, self.keep, self.outputs))
-        sizes = {weight.name: _size(weight) for weight in weights}
+        sizes = {weight.name: (weight.shape[weight.outputs[-1]], weight.shape[weight.inputs[0]]) for weight in weights}
         unfilled = [f"{n} ({r} x {c})" for n, (r, c) in sizes.items() if r % self.rows or c % self.columns]
         if unfilled:
             raise SecateursError(
@@ -52,7 +52,7 @@ class Block:
 
     def _group(self, weight: Weight) -> Group:
         features = weight.inputs[0]
-        tiles = self._tiles(*_size(weight))
+        tiles = self._tiles(prod(weight.shape[axis] for axis in weight.outputs), weight.shape[features])
         member = Member(weight.name, (*weight.outputs, features), tiles)
         return Group(weight.name, len(tiles), (member,), len(tiles))
 
@@ -60,8 +60,3 @@ class Block:
         """The positions of each tile in the flattened matrix, ``(n_tiles, rows * columns)``."""
         at = torch.arange(rows * columns).reshape(rows // self.rows, self.rows, columns // self.columns, self.columns)
         return at.transpose(1, 2).reshape(-1, self.rows * self.columns)
-
-
-def _size(weight: Weight) -> tuple[int, int]:
-    """Output features, input features."""
-    return prod(weight.shape[axis] for axis in weight.outputs), weight.shape[weight.inputs[0]]

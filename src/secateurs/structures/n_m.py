@@ -55,7 +55,7 @@ class NM:
         for weight in weights:
             features, *kernel = weight.inputs
             member = Member(weight.name, (*weight.outputs, *kernel, features))
-            grid = tuple(weight.shape[axis] for axis in member.dims)
+            grid = tuple(weight.shape[axis] for axis in member.dims[len(weight.outputs) - 1 :])
             found.append(Group(weight.name, prod(weight.shape), (member,), self.m, grid=grid))
         return tuple(found)
 

@@ -33,6 +33,6 @@ class Weight:
             n_units = prod(weight.shape)
             row = prod(weight.shape[axis] for axis in weight.inputs)
             member = Member(weight.name, weight.outputs + weight.inputs)
-            grid = tuple(weight.shape[axis] for axis in member.dims)
+            grid = tuple(weight.shape[axis] for axis in member.dims[len(weight.outputs) - 1 :])
             found.append(Group(weight.name, n_units, (member,), n_units if self.per == "layer" else row, grid=grid))
         return tuple(found)
