@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,10 +18,12 @@ import torch
 from torch import nn
 
 from secateurs.measures.accuracy import Accuracy
-from secateurs.recipe import Recipe
+from secateurs.recipe import Recipe, load_recipe
 from secateurs.search import Algorithm1, Budget, Lexicographic, Outcome, Weights, states
 from secateurs.search.journal import Journal
+from secateurs.tasks.language_modelling import LanguageData, language_modelling
 from secateurs.types import Reading, SecateursError, Task
+from tasks.conftest import tiny_llama
 
 HERE = Path(__file__).parent
 trial = import_module("secateurs.search.trial")
@@ -322,3 +324,46 @@ def test_killed_in_the_middle_of_a_line_it_ends_the_same(
     resumed, undisturbed = search("killed"), search("undisturbed")
     assert summary(resumed) == summary(undisturbed)
     assert same_network(resumed, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["slicegpt", "modegpt"])
+def test_in_another_basis_it_ends_the_same_too(name: str, tmp_path: Path, quick: None) -> None:
+    """The basis is found from batches that come in an order of their own each time, and found again."""
+    model, ids = tiny_llama(), torch.randint(2, 32, (1200,), generator=torch.Generator().manual_seed(0))
+    made = language_modelling(model, None, LanguageData(ids, length=8, count=16, batch_size=4))
+    rows = [batch["input_ids"] for batch in made.splits["train"]]
+    task = replace(made, splits={**made.splits, "train": Shuffled(torch.cat(rows), 4)})
+    recipe = load_recipe(name)
+
+    def search(place: str) -> Outcome:
+        return Algorithm1(30.0, tolerance=0.2)(model, task, recipe, tmp_path / place)
+
+    original, calls = trial.prune, []
+
+    def stopping(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Interrupted
+        return original(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(trial, "prune", stopping)
+        search("interrupted")
+    torch.manual_seed(7)
+    resumed, undisturbed = search("interrupted"), search("undisturbed")
+    assert undisturbed.chosen is not None and undisturbed.pruned is not None and undisturbed.chosen.number > 1
+    assert sum(p.numel() for p in undisturbed.model.parameters()) < sum(p.numel() for p in model.parameters())
+    assert summary(resumed) == summary(undisturbed)
+    assert same_network(resumed, undisturbed)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Batches of token ids in an order that the global random state gives."""
+
+    ids: torch.Tensor
+    size: int
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for part in torch.randperm(len(self.ids)).split(self.size):
+            yield {"input_ids": self.ids[part], "labels": self.ids[part]}

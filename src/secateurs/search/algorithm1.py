@@ -41,6 +41,7 @@ from secateurs.search.inputs import inputs_of, sparsity_of
 from secateurs.search.journal import Journal
 from secateurs.search.outcome import Choice, Outcome, report
 from secateurs.search.pareto import Lexicographic, Preference, front
+from secateurs.search.seeded import seeded
 from secateurs.search.trial import Trial
 from secateurs.turning import turned
 from secateurs.types import Price, SecateursError, Task, rounded_down
@@ -103,7 +104,8 @@ class Algorithm1:
         p = sparsity_of(recipe, p)
         inputs = inputs_of(self, model, task, recipe, p)
         network = traced(model, task.example_inputs, recipe)
-        made, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
+        with seeded(self.seed):  # a search that is resumed finds the same basis
+            made, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
         recipe = replace(recipe, basis=None)
         w = unpruned(made, find_groups(made, recipe.structure, network, task.example_inputs))
         bracket = self._bracket(recipe, w, network, p)
