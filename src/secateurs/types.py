@@ -357,6 +357,15 @@ class Gram:
             logger.warning("singular second moments of a weight's input: damped by %g instead of %g", share, damping)
         return torch.cholesky_inverse(factor).float()
 
+    def leverage(self, ridge: float) -> Tensor:
+        """``(G (G + ridge mean(diag G) I)^-1)_ii``, ``(i,)``, not below 0: how little of each input is in the others.
+
+        Args:
+            ridge: A share, above 0.
+        """
+        diagonal: Tensor = (self.matrix * self.inverse(ridge)).sum(dim=1)  # both are symmetric
+        return diagonal.clamp_min(0)
+
 
 def check_damping(part: str, damping: float, *, zero: bool = False) -> None:
     """Refuse a share, of the mean of a diagonal, that nothing could be damped by.

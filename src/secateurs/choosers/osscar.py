@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from secateurs.choosers._best import best
 from secateurs.types import Need, Rows, SecateursError, check_damping
 
 
@@ -49,15 +50,15 @@ class Osscar:
 
     def __call__(self, rows: Sequence[Rows], scores: Tensor, block: int, kept: int) -> Tensor:
         readers = [_Reader(r, self.damping) for r in rows if r.gram is not None]
-        stays = _top(scores, kept, block)
+        stays = best(scores, kept, block)
         back = ~stays & (scores > -torch.inf)
         at_once = min(self.swaps, kept, int(back.view(-1, block).sum(1).min()))
         if not readers or not at_once:
             return stays
         state = _weighed(readers, stays)
         for _ in range(self.tries):
-            more = stays | _top(state.missed.where(back, -torch.inf), at_once, block)
-            other = more & ~_top(-_weighed(readers, more).cost.where(more, torch.inf), at_once, block)
+            more = stays | best(state.missed.where(back, -torch.inf), at_once, block)
+            other = more & ~best(-_weighed(readers, more).cost.where(more, torch.inf), at_once, block)
             new = _weighed(readers, other)
             if new.lost < state.lost * (1 - 1e-6):
                 stays, state = other, new
@@ -67,12 +68,6 @@ class Osscar:
             else:
                 break
         return stays
-
-
-def _top(worth: Tensor, count: int, block: int) -> Tensor:
-    """True for the ``count`` highest of every block; of equal ones the first."""
-    order = worth.view(-1, block).argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros(len(worth) // block, block, dtype=torch.bool).scatter_(1, order, True).flatten()
 
 
 @dataclass(frozen=True)

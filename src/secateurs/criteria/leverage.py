@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from secateurs.types import Gram, Need, Rows, SecateursError
+from secateurs.types import Need, Rows, SecateursError
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,5 @@ class Leverage:
             return rows[0].product_norm[:, 0]
         if not read:
             raise SecateursError("leverage: no weight of the group reads its units as the inputs of a matrix; drop it")
-        return torch.stack([self._of(gram, len(weight)) * weight.any(dim=1) for weight, gram in read]).sum(dim=0)
-
-    def _of(self, gram: Gram, units: int) -> Tensor:
-        """The diagonal, summed over the inputs of each unit: ``(n_units,)`` float32."""
-        diagonal: Tensor = (gram.matrix * gram.inverse(self.ridge)).sum(dim=1)  # both are symmetric
-        return diagonal.clamp_min(0).view(units, -1).sum(dim=1)
+        of_units = [gram.leverage(self.ridge).view(len(weight), -1).sum(dim=1) for weight, gram in read]
+        return torch.stack([each * weight.any(dim=1) for each, (weight, _) in zip(of_units, read, strict=True)]).sum(0)
