@@ -321,11 +321,20 @@ def test_a_classifier_keeps_what_lies_outside_of_its_blocks(tmp_path: Path) -> N
     assert pruned.get_parameter(done.left[0]).all()
 
 
-def test_what_cannot_be_traced_without_weights_is_left_to_prune(tmp_path: Path) -> None:
+def test_what_looks_at_values_is_traced_with_weights_a_block_at_a_time(tmp_path: Path) -> None:
     sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_heads": 4, "num_layers": 2, "vocab_size": 40, "num_experts": 2}
     config = transformers.SwitchTransformersConfig(**sizes, num_sparse_encoder_layers=1)
-    transformers.SwitchTransformersForConditionalGeneration(config).save_pretrained(tmp_path / "dense")
-    ids = batches()[0]["input_ids"]
-    source, pairs = Checkpoint.open(tmp_path / "dense"), [{"input_ids": ids, "decoder_input_ids": ids}]
-    with pytest.raises(SecateursError, match=r"reads values.*`secateurs prune` has all weights in memory"):
-        prune_checkpoint(source, pairs, wanda(), 0.5, tmp_path / "out")
+    torch.manual_seed(0)
+    dense = transformers.SwitchTransformersForConditionalGeneration(config).eval()
+    for parameter in dense.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    dense.save_pretrained(tmp_path / "dense")
+    ids = [batch["input_ids"] for batch in batches()]
+    pairs = [{"input_ids": it, "decoder_input_ids": it.flip(0), "use_cache": False} for it in ids]
+    task = Task("any", pairs[0], {"train": pairs}, loss, None, None)  # type: ignore[arg-type]
+    wanted = prune(dense, task, wanda(), 0.5).model
+    done = prune_checkpoint(Checkpoint.open(tmp_path / "dense"), pairs, wanda(), 0.5, tmp_path / "out")
+    model = transformers.SwitchTransformersForConditionalGeneration.from_pretrained(tmp_path / "out")
+    for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert done.zeros["encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"] == 16 * 24 // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from secateurs.blocks import Chain, chains, outside
 from secateurs.checkpoint import Checkpoint
 from secateurs.checkpoint.ahead import Ahead
+from secateurs.checkpoint.in_turn import in_turn
 from secateurs.evidence import check_finite
 from secateurs.graph import Graph, trace
 from secateurs.graph.weightless import UnknownValueError
@@ -24,6 +26,8 @@ from secateurs.measures.instruments.forward import prepared
 from secateurs.recipe import Recipe
 from secateurs.shelf import Shelf, waiting_room
 from secateurs.types import Inputs, SecateursError
+
+logger = logging.getLogger("secateurs.blockwise")
 
 ROOM = 32 << 20
 """Bytes of activations that wait in memory before others wait on the shelf."""
@@ -55,21 +59,24 @@ class Blockwise:
 
     @classmethod
     def of(cls, source: Checkpoint, batches: Sequence[Inputs]) -> Blockwise:
-        """Trace the network; no weight is read.
+        """Trace the network; no weight is read, unless its forward pass looks at values: then all are, in turn.
 
         Raises:
-            SecateursError: There is no batch, or no chain of blocks, or the trace needs the weights.
+            SecateursError: There is no batch, or no chain of blocks.
         """
         if not batches:
             raise SecateursError("no calibration batch; give at least one")
-        network = source.empty()
+        network, inputs = source.empty(), prepared(batches[0], torch.device("cpu"))
         try:
-            traced = trace(network, prepared(batches[0], torch.device("cpu")))
+            traced = trace(network, inputs)
+            found = chains(network)
         except UnknownValueError as error:
-            raise SecateursError(
-                f"{error}; `secateurs prune` has all weights in memory, and takes this recipe"
-            ) from error
-        return cls(source, network, traced, chains(network), batches, source.load_)
+            logger.info("%s; all weights are read once to trace it", error)
+            found = chains(network)
+            blocks = [name for chain in found for name in chain.blocks]
+            with in_turn(source, network, blocks, outside(network, found)):
+                traced = trace(network, inputs)
+        return cls(source, network, traced, found, batches, source.load_)
 
     @cached_property
     def blocks(self) -> tuple[str, ...]:
