@@ -1,10 +1,12 @@
+import platform
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from secateurs.shelf import Shelf, held, tidy, waiting_room
+from secateurs.shelf import Shelf, given_back, held, tidy, waiting_room
 from secateurs.types import SecateursError
 
 
@@ -86,3 +88,26 @@ def test_what_a_killed_job_left_is_cleared_away(tmp_path: Path) -> None:
         assert made.is_dir()
     with pytest.raises(SecateursError, match="cannot be written"), waiting_room(tmp_path / "none", Path("out")):
         pass
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the option is the GNU C library's")
+def test_large_pieces_go_back_though_small_ones_lie_between_them() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def kept() -> int:
+        """Bytes still resident when twenty pieces of 4 MB are freed, and the small ones between them are not."""
+        before = resident()
+        pieces = [(torch.ones(1 << 20), torch.ones(8)) for _ in range(20)]
+        small = [it for _, it in pieces]
+        del pieces
+        assert len(small) == 20
+        return resident() - before
+
+    torch.ones(7 << 20)  # freed, it makes the library keep pieces of its size in the heap
+    tidy()
+    in_heap = kept()
+    tidy()
+    with given_back():
+        apart = kept()
+    assert apart < 20 << 20 < in_heap

@@ -24,6 +24,12 @@ Fetch = Callable[[], None]
 
 LEAST = 1 << 16
 """Bytes of a tensor for which the way to the disk is worth it."""
+LARGE = 2 << 20
+"""Bytes of a piece of memory that is given back at once where that is asked for."""
+MMAP_THRESHOLD = -3
+"""The option of the GNU C library's ``mallopt`` that says from how many bytes on pieces lie outside of the heap."""
+MOST_IN_HEAP = 32 << 20
+"""What that library raises it to by itself."""
 
 
 class Shelf:
@@ -149,6 +155,24 @@ def tidy() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def given_back() -> Iterator[None]:
+    """While open, large pieces of memory go back to the system as soon as they are freed.
+
+    In the C library's heap, what waits and what is small would lie between them and keep it from shrinking. To be
+    opened before large pieces are taken: holes that they leave in the heap are filled first. New memory for every piece
+    costs time.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(MMAP_THRESHOLD, LARGE)
+    try:
+        yield
+    finally:
+        if set_option is not None:
+            set_option(MMAP_THRESHOLD, MOST_IN_HEAP)
 
 
 def held() -> Iterator[Tensor]:

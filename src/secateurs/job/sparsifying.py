@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from secateurs.measures.instruments.forward import prepared
 from secateurs.names import is_function
 from secateurs.on_disk import Written, check, prune_checkpoint
 from secateurs.recipe import Recipe, load_recipe
+from secateurs.shelf import given_back
 from secateurs.types import Inputs, SecateursError
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Spars
     text = language_data(data) if recipe.calibrated else None
     place = _checked_place(model)
     output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
-    with claimed(output), _multiplied(wanted.matmul):
+    lean = given_back() if wanted.shelf else nullcontext()
+    with claimed(output), _multiplied(wanted.matmul), lean:
         source = Checkpoint.open(place)
         chains(source.model)  # refused here, before a long text is read
         batches = [of_config(source.model, ANY)] if text is None else _batches(source, text)
