@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from secateurs.blocks import Calls, Chain, State, entries
+from secateurs.blocks import Before, Calls, Chain, State, entries
 from secateurs.operands import Holder, holders, plain, single
 from secateurs.sequential import Settle, settle_
 from secateurs.shelf import Fetch, Shelf
@@ -29,13 +29,31 @@ Opened = Callable[[str], AbstractContextManager[bool]]
 
 
 @dataclass
-class _Batch:
-    """How far one calibration batch has come."""
+class Going:
+    """How far one calibration batch has come.
+
+    Args:
+        calls: What the blocks of the chain that it is in are called with.
+        state: What the block before returned.
+        shelf: Where that waits; None: in memory.
+        after: What the next block has returned, where it was run without going on.
+    """
 
     calls: Calls
     state: State
     shelf: Shelf | None
+    after: State = ()
     away: list[Fetch] = field(default_factory=list)
+
+    @classmethod
+    def into(
+        cls, network: nn.Module, chain: Chain, inputs: Inputs, before: Before = (), shelf: Shelf | None = None
+    ) -> Going:
+        """A batch before the first block of a chain; arguments as ``blocks.entries`` takes them."""
+        calls = entries(network, chain, inputs, before)
+        going = cls(replace(calls, first=calls.first.new_empty(0)), (calls.first,), shelf)
+        going.lay()
+        return going
 
     def here(self) -> State:
         """What the block before returned, in memory."""
@@ -48,10 +66,20 @@ class _Batch:
         self.state = self.calls.step(position, block, self.here())
         self.lay()
 
+    def look(self, position: int, block: nn.Module) -> None:
+        """Run one block, and stay before it."""
+        self.after = self.calls.step(position, block, self.here())
+        self.lay()
+
+    def on(self) -> None:
+        """Go on to what it returned."""
+        self.state, self.after = self.after, ()
+
     def lay(self) -> None:
         """On the shelf, where there is one, until somebody looks at it."""
         if self.shelf is not None:
-            self.away = [self.shelf.away(it for it in self.state if isinstance(it, Tensor))]
+            held = (*self.state, *self.after)
+            self.away.append(self.shelf.away(it for it in held if isinstance(it, Tensor)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +137,8 @@ class Stream:
         seen: dict[Hashable, _Kind] = {}
         for chain in self.chains:
             with self.around():
-                going = [self._entered(chain, batches, done) for done in before]
+                enter = partial(Going.into, self.network, chain, shelf=self.shelf)
+                going = [[enter(*each) for each in zip(batches, done, strict=True)] for done in before]
             for position, name in enumerate(chain.blocks):
                 logger.info("%s: block %d of %d", chain.name, position + 1, len(chain))
                 block = self.network.get_submodule(name)
@@ -133,18 +162,6 @@ class Stream:
             for side, notes in zip(going, before, strict=True):
                 for batch, done in zip(side, notes, strict=True):
                     done.append((batch.calls, batch.here()[0]))
-
-    def _entered(
-        self, chain: Chain, batches: Sequence[Inputs], before: Sequence[Sequence[tuple[Calls, Tensor]]]
-    ) -> list[_Batch]:
-        """All batches before the first block of a chain."""
-        going = []
-        for inputs, done in zip(batches, before, strict=True):
-            calls = entries(self.network, chain, inputs, done)
-            batch = _Batch(replace(calls, first=calls.first.new_empty(0)), (calls.first,), self.shelf)
-            batch.lay()
-            going.append(batch)
-        return going
 
     def _spare(self) -> None:
         if self.shelf is not None:

@@ -71,10 +71,20 @@ class Calls:
         Returns:
             What this one returns; the hidden state comes first.
         """
+        args, kwargs = self.arguments(position, state)
+        out = block(*args, **kwargs)
+        return tuple(out) if isinstance(out, (tuple, list)) else (out,)
+
+    def arguments(self, position: int, state: State) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a block is called with: by position, and by name.
+
+        Args:
+            position: Which block of the chain.
+            state: What the block before returned.
+        """
         entry = self.entries[position]
         args = tuple(_given(value, state) for value in entry.args)
-        out = block(*args, **{name: _given(value, state) for name, value in entry.kwargs.items()})
-        return tuple(out) if isinstance(out, (tuple, list)) else (out,)
+        return args, {name: _given(value, state) for name, value in entry.kwargs.items()}
 
 
 Before = Sequence[tuple[Calls, Tensor]]
