@@ -24,6 +24,7 @@ from secateurs.graph import Graph, trace
 from secateurs.graph.weightless import UnknownValueError
 from secateurs.measures.instruments.forward import prepared
 from secateurs.recipe import Recipe
+from secateurs.recoveries.nothing import Nothing
 from secateurs.shelf import Shelf, waiting_room
 from secateurs.types import Inputs, SecateursError
 
@@ -99,7 +100,7 @@ class Blockwise:
         return {
             "recipe": recipe.to_dict(),
             "sparsity": sparsity,
-            "calibration": _digest(self.batches if recipe.calibrated else ()),
+            "calibration": _digest(self.batches if recipe.calibrated or recipe.recovery != Nothing() else ()),
             "matmul": torch.get_float32_matmul_precision(),
         }
 
@@ -115,9 +116,7 @@ class Blockwise:
             SecateursError: The shelf cannot be written.
         """
         with waiting_room(shelf, output) as waiting, _reading(self.source, self.blocks, self.device) as load_:
-            for module in self.network.modules():  # the buffers that are computed, not stored: tables of positions
-                for name, buffer in module.named_buffers(recurse=False):
-                    module._buffers[name] = buffer.to(self.device)
+            move_buffers_(self.network, self.device)
             yield replace(self, load_=load_, shelf=Shelf(waiting, ROOM) if shelf else None), waiting
 
     @contextmanager
@@ -143,6 +142,13 @@ class Blockwise:
         """
         self.load_(self.network, block)
         check_finite(dict(self.network.get_submodule(block).named_parameters(prefix=block)))
+
+
+def move_buffers_(network: nn.Module, device: torch.device) -> None:
+    """Those that are computed, not stored: tables of positions."""
+    for module in network.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's me
         self._given: dict[nn.Parameter, dict[int, Tensor]] = {parameter: {} for parameter in outputs}
         self._sums: dict[int, dict[nn.Parameter, Tensor]] = {power: {} for power in powers}
         self._by_storage: dict[int, list[nn.Parameter]] = {}
-        for parameter in model.parameters():
+        for parameter in (it for it in model.parameters() if not it.is_meta):
             self._by_storage.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
 
     def norm(self, parameter: nn.Parameter) -> Tensor | None:

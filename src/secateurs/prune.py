@@ -110,7 +110,7 @@ def rounds(
         raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
     network = network or traced(model, task.example_inputs, recipe)
     model, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
-    every = () if start else _claimed(recipe.structure, network)
+    every = () if start else claimed(recipe.structure, network)
     if every and _is_cheap(recipe, every, sparsity, network):
         try:
             yield from _rounds(model, task, recipe, sparsity, unpruned(model, every), network)
@@ -225,7 +225,7 @@ def find_groups(
     Raises:
         SecateursError: Nothing is left to prune, or two structures claim the same units.
     """
-    groups = _claimed(structures, network)
+    groups = claimed(structures, network)
     reasons = dict[str, str]()
     if has_values(model):
         groups, reasons = trials.shrinkable(model, groups, network, example_inputs)
@@ -254,8 +254,12 @@ def _tell(structures: Sequence[Structure], groups: Sequence[Group], network: Gra
         )
 
 
-def _claimed(structures: Sequence[Structure], network: Graph) -> tuple[Group, ...]:
-    """The groups of all structures, whether they can really be taken away or not."""
+def claimed(structures: Sequence[Structure], network: Graph) -> tuple[Group, ...]:
+    """The groups of all structures, whether they can really be taken away or not.
+
+    Raises:
+        SecateursError: There is none, two structures claim the same units, or what is to be kept is not there.
+    """
     _check_keep(structures, network)
     found = tuple(group for structure in structures for group in structure(network))
     if len({group.name for group in found}) < len(found):

@@ -20,7 +20,7 @@ from secateurs.operands import Holder, holders, plain, single
 from secateurs.sequential import Settle, settle_
 from secateurs.shelf import Fetch, Shelf
 from secateurs.twins import Twins, streams
-from secateurs.types import Inputs
+from secateurs.types import Inputs, SecateursError
 
 logger = logging.getLogger("secateurs.stream")
 
@@ -67,8 +67,18 @@ class Going:
         self.lay()
 
     def look(self, position: int, block: nn.Module) -> None:
-        """Run one block, and stay before it."""
-        self.after = self.calls.step(position, block, self.here())
+        """Run one block, and stay before it.
+
+        Raises:
+            SecateursError: It gives NaN or infinite values.
+        """
+        with torch.no_grad():
+            self.after = self.calls.step(position, block, self.here())
+        if not bool(self.after[0].isfinite().all()):
+            raise SecateursError(
+                f"{self.calls.chain.blocks[position]} gives NaN or infinite activations: the network overflows there; "
+                "try float32 or bfloat16, or look at the calibration tokens"
+            )
         self.lay()
 
     def on(self) -> None:

@@ -21,7 +21,7 @@ from secateurs.graph.trace import state
 from secateurs.graph.weightless import has_values
 from secateurs.listed import Listed
 from secateurs.proof import Cut, Positions, UnprovenError, cut_, shrunk_
-from secateurs.repair import Change, part_, twin
+from secateurs.repair import Biased, Change, part_, prepare_, twin
 from secateurs.types import Facts, Gram, Group, Inputs, Plan, Residual, SecateursError, name_before
 from secateurs.vocabulary import Tokens
 
@@ -180,6 +180,29 @@ def _cut(model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph) 
     zeros, left = masks(model, groups, plan), masks(model, [group for group in groups if not group.dims], plan)
     lists = tuple(_shorter(groups, plan, network))
     return Cut(zeros, left, kept, sizes, skips, tuple(tokens), lists, passing(network, groups, plan))
+
+
+def outlined(
+    model: nn.Module, groups: Sequence[Group], plan: Plan, network: Graph, added: Iterable[Biased] = ()
+) -> nn.Module:
+    """The names and shapes of what ``shrink`` would make of a network on the meta device; it is not to be run.
+
+    Args:
+        model: On the meta device but for its buffers; left alone.
+        groups: Of ``network``.
+        plan: What stays.
+        network: The trace of ``model``.
+        added: Layers that have a bias from here on.
+    """
+    outline, kept = twin(model), positions(model, groups, plan)
+    skips = tuple(skip for residual in dropped_residuals(groups, plan) for skip in residual.skips)
+    prepare_(outline, (*skips, *added, *_shorter(groups, plan, network)))
+    for name, tensor in state(outline):
+        for axis in range(tensor.dim()):
+            stay = kept.get((name_before(outline, name), axis))
+            if stay is not None:
+                tensor.data = tensor.data.index_select(axis, stay.to(tensor.device))
+    return outline
 
 
 def _shorter(groups: Sequence[Group], plan: Plan, network: Graph) -> Iterator[Listed]:

@@ -78,9 +78,14 @@ class Checkpoint:
         config = self.config.to_json_string(use_diff=True)
         return hashlib.sha256(f"{type(self.model).__name__}\n{config}\n{self.source.digest()}".encode()).hexdigest()
 
-    def empty(self) -> nn.Module:
-        """The network in evaluation mode: parameters on the meta device, buffers real, tied weights tied."""
-        return _empty(type(self.config).from_dict(self.config.to_dict()), self.path, type(self.model))
+    def empty(self, changes: Mapping[str, Any] | None = None) -> nn.Module:
+        """The network in evaluation mode: parameters on the meta device, buffers real, tied weights tied.
+
+        Args:
+            changes: Fields of the config that are to be other than the checkpoint's.
+        """
+        told = {**self.config.to_dict(), **(changes or {})}
+        return _empty(type(self.config).from_dict(told), self.path, type(self.model))
 
     def names(self, *prefixes: str) -> tuple[str, ...]:
         """Names of the tensors that can be read, a tied one by its first name.

@@ -50,6 +50,7 @@ class Writer:
         self.directory = Path(directory)
         self.checkpoint = checkpoint
         self.parts = tuple(parts)
+        self._numbers = {part: number for number, part in enumerate(self.parts, 1)}
         self._partial = self.directory.with_name(f"{self.directory.name}.partial")
         self._files = self._partial / "files"
         self._journal = self._partial / "journal"
@@ -111,12 +112,34 @@ class Writer:
         """
         if part not in self._done:
             raise SecateursError(f"{part} is not written yet")
-        shards = Shards.of([self._files / self._shard(part)])
+        shards = Shards.of([self._files / self._done[part]["file"]])
         made = conversions(self.checkpoint.model, shards.tensors).made
         for name in dict.fromkeys(group.targets[0] for group in made.values()):
             for target, tensor in made[name](self.checkpoint.model, shards.read).items():
                 floating = dtype if tensor.is_floating_point() else None
                 give_(model, target, tensor.to(device=device, dtype=floating), str(self.directory))
+
+    def leave_out(self, parts: Collection[str]) -> None:
+        """These parts the network is not to have; said before any part is written, and again when it is taken up."""
+        self.parts = tuple(part for part in self.parts if part not in parts)
+
+    def remember(self, name: str, value: Any) -> None:
+        """Write down what the job need not find out again when it is taken up.
+
+        Args:
+            name: Of what; a plain word.
+            value: Anything JSON takes.
+
+        Raises:
+            SecateursError: The disk is full or cannot be written.
+        """
+        with self._told(f"{name} was not written"):
+            _write_json(self._journal / f"{name}.json", value)
+
+    def remembered(self, name: str) -> Any:
+        """What was written down under a name; None where nothing was."""
+        path = self._journal / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     @contextmanager
     def given_up_unless(self, parts: Collection[str]) -> Iterator[None]:
@@ -128,8 +151,11 @@ class Writer:
                 shutil.rmtree(self._partial)
             raise
 
-    def finish(self) -> None:
+    def finish(self, changes: Mapping[str, Any] | None = None) -> None:
         """Add index, config and tokenizer and give the directory its name.
+
+        Args:
+            changes: Fields of the config that are other than the checkpoint's.
 
         Raises:
             SecateursError: A part is missing, or the disk is full.
@@ -138,7 +164,7 @@ class Writer:
         if missing:
             raise SecateursError(f"{self.directory} is not finished: {missing[0]} is not written yet")
         with self._told("was not finished"):
-            self._add_companions()
+            self._add_companions(changes or {})
             self._add_index()
             for path in self._files.iterdir():
                 sync(path)
@@ -165,17 +191,16 @@ class Writer:
             if (entry := self._whole(part)) is not None:
                 self._done[part] = entry
                 log.info("part %d of %d, %s, is written already", number, len(self.parts), part)
-        known = {self._shard(part) for part in self._done}
+        known = {entry["file"] for entry in self._done.values()}
         for path in self._files.iterdir():
             if path.name not in known:
                 path.unlink()
 
     def _whole(self, part: str) -> dict[str, Any] | None:
         """The journal's entry, where there is one and the shard is as it says."""
-        shard = self._files / self._shard(part)
         try:
             entry: dict[str, Any] = json.loads(self._entry(part).read_text(encoding="utf-8"))
-            return entry if entry["part"] == part and entry["digest"] == _digest(shard) else None
+            return entry if entry["part"] == part and entry["digest"] == _digest(self._files / entry["file"]) else None
         except (OSError, ValueError, KeyError):
             return None
 
@@ -183,7 +208,7 @@ class Writer:
         return f"model-{self.parts.index(part) + 1:05d}-of-{len(self.parts):05d}.safetensors"
 
     def _entry(self, part: str) -> Path:
-        return self._journal / f"{self.parts.index(part) + 1:05d}.json"
+        return self._journal / f"{self._numbers[part]:05d}.json"
 
     def _add_index(self) -> None:
         places = {name: entry["file"] for entry in self._done.values() for name in entry["tensors"]}
@@ -192,7 +217,7 @@ class Writer:
             self._files / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         )
 
-    def _add_companions(self) -> None:
+    def _add_companions(self, changes: Mapping[str, Any]) -> None:
         """Config, generation and tokenizer; the config says of which type the numbers are, if the source's does not."""
         if isinstance(self.checkpoint.source, Gguf):
             self.checkpoint.config.save_pretrained(self._files)
@@ -208,7 +233,9 @@ class Writer:
         dtype = max(held, key=lambda word: held[word])
         if told.get("dtype", told.get("torch_dtype")) != dtype:
             told.pop("torch_dtype", None)
-            _write_json(config, {**told, "architectures": [type(self.checkpoint.model).__name__], "dtype": dtype})
+            changes = {**changes, "architectures": [type(self.checkpoint.model).__name__], "dtype": dtype}
+        if changes:
+            _write_json(config, {**told, **changes})
 
     def _add_tokenizer(self) -> None:
         from transformers import AutoTokenizer

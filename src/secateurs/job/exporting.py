@@ -10,8 +10,9 @@ from typing import Any
 
 from secateurs.deploy import Transformers, load, read_build
 from secateurs.deploy.build import companions
+from secateurs.deploy.config import common_fields
 from secateurs.deploy.manifest import CONFIG, MANIFEST
-from secateurs.deploy.pretrained import common_fields, save_pretrained
+from secateurs.deploy.pretrained import save_pretrained
 from secateurs.job.examples import of_config
 from secateurs.job.opening import TaskName, open_model, open_task, recorded_task
 from secateurs.job.output import check_output

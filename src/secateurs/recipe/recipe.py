@@ -131,7 +131,7 @@ class Recipe:
             said = f"structure {name_of('structure', structure)} removes exactly {fixed:g} of every block"
             if abs(fixed - sparsity) > 1e-9:
                 raise SecateursError(f"{said}, but sparsity {sparsity:g} was asked; ask for {fixed:g}")
-            if not _is_even(self.allocation, fixed):
+            if not is_even(self.allocation, fixed):
                 name = name_of("allocation", self.allocation)
                 raise SecateursError(f"{said}, but allocation {name} takes more from some layers; use uniform")
 
@@ -218,7 +218,7 @@ def _shipped() -> Any:
     return resources.files("secateurs").joinpath("recipes")
 
 
-def _is_even(allocation: Allocation, sparsity: float) -> bool:
+def is_even(allocation: Allocation, sparsity: float) -> bool:
     """Whether an allocation keeps the same share of two layers of which one scores far below the other."""
     block = 64 * Fraction(sparsity).limit_denominator(1024).denominator
     groups = tuple(Group(name, 2 * block, (), block) for name in ("low", "high"))
