@@ -208,3 +208,22 @@ def test_the_config_says_of_which_type_the_numbers_are(saved: Saved, tmp_path: P
         writer.write(part, {name: tensor.half() for name, tensor in checkpoint.each(part)})
     writer.finish()
     assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.float16
+
+
+def test_what_is_left_out_leaves_no_gap_and_what_is_remembered_stays(saved: Saved, tmp_path: Path) -> None:
+    _, directory = saved("llama")
+    checkpoint = Checkpoint.open(directory)
+    parts = parts_of(checkpoint)
+    gone = next(part for part in parts if part.endswith("layers.0"))
+    for written in (parts[:3], parts):
+        writer = Writer(tmp_path / "out", checkpoint, parts)
+        assert writer.remembered("gone") == ([gone] if written is parts else None)
+        writer.remember("gone", [gone])
+        writer.leave_out([gone])
+        for part in written:
+            if part not in (gone, *writer.finished):
+                writer.write(part, halved(checkpoint, part))
+    writer.finish({"rope_theta": 5.0})
+    shards = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
+    assert shards == [f"model-{i:05d}-of-{len(parts) - 1:05d}.safetensors" for i in range(1, len(parts))]
+    assert '"rope_theta": 5.0' in (tmp_path / "out" / "config.json").read_text()
