@@ -114,7 +114,7 @@ def rounds(
     if every and _is_cheap(recipe, every, sparsity, network):
         try:
             yield from _rounds(model, task, recipe, sparsity, unpruned(model, every), network)
-            _tell(recipe.structure, every, network)
+            tell(recipe.structure, every, network)
             return
         except UnprovenError as error:
             logger.info("not all of it can be taken away (%s); finding out what can", error)
@@ -235,11 +235,11 @@ def find_groups(
         logger.warning("%s stays: %s", name, reason)
     if not groups:
         raise trials.nothing(structures, network, reasons)
-    _tell(structures, groups, network)
+    tell(structures, groups, network)
     return groups
 
 
-def _tell(structures: Sequence[Structure], groups: Sequence[Group], network: Graph) -> None:
+def tell(structures: Sequence[Structure], groups: Sequence[Group], network: Graph) -> None:
     """Warn of what structures leave, and where a sparsity, one of what the groups have a part in, says little."""
     for line in (getattr(structure, "left", lambda _: "")(network) for structure in structures):
         if line:

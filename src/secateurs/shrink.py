@@ -18,7 +18,7 @@ from secateurs import surgery
 from secateurs.blockwise import Blockwise
 from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.deploy import Transformers
-from secateurs.prune import check_reach, claimed
+from secateurs.prune import check_reach, claimed, tell
 from secateurs.recipe import Recipe
 from secateurs.recipe.recipe import is_even
 from secateurs.recoveries.nothing import Nothing
@@ -78,6 +78,7 @@ def shrink_checkpoint(
     disk = Blockwise.of(source, batches)
     groups = claimed(recipe.structure, disk.traced)
     inside = _inside(groups, disk.blocks, recipe)
+    tell(recipe.structure, groups, disk.traced)
     price = disk.traced.price(groups, recipe.allocation.currency)
     check_reach(recipe, groups, sparsity, price)
     nothing = {group.name: torch.zeros(()).expand(group.n_units) for group in groups}
