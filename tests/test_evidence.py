@@ -315,6 +315,14 @@ def test_scores_of_all_members_and_of_single_weights() -> None:
     assert torch.allclose(found["head"], products.sum(0) + inner, rtol=1e-4)
 
 
+def test_single_weights_that_no_batch_reaches_are_worth_nothing_to_who_weighs_by_activations() -> None:
+    model = nn.ModuleDict({"met": nn.Linear(4, 2), "unmet": nn.Linear(4, 2)})
+    groups = [Group(name, 8, (Member(f"{name}.weight", (0, 1)),), 4) for name in model]
+    task = task_of([torch.randn(3, 4)], lambda model, batch: model["met"](batch).square().mean())
+    found = scores(model, groups, Wanda(), task, 1)
+    assert found["met"].all() and not found["unmet"].any()
+
+
 def test_scores_do_not_hold_the_graph_and_lie_on_the_cpu() -> None:
     found = scores(Net(), [CHANNELS], Magnitude(), task_of([]), 1)["conv"]
     assert not found.requires_grad and found.device.type == "cpu" and found.dtype == torch.float32

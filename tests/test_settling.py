@@ -157,8 +157,38 @@ def test_units_that_reach_through_several_tensors_are_refused() -> None:
 def test_a_solver_is_not_asked_for_tiles() -> None:
     network, inputs = one_layer()
     recipe = Recipe((Block(2, 2, outputs=True),), Wanda(), Uniform(), sequential=True, solver=Sparsegpt())
-    with pytest.raises(SecateursError, match=r"units of 0\.weight are several weights, .* leave it out"):
+    with pytest.raises(SecateursError, match=r"^0\.weight: a solver takes single weights, .* leave it out"):
         Settling.of(network, trace(network, inputs), Block(2, 2, outputs=True)(trace(network, inputs)), recipe)
+
+
+class Picked(nn.Module):
+    """Layers in a list: the sign of a batch picks one of the first two, and nothing the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers, self.last = nn.ModuleList(nn.Linear(4, 4) for _ in range(3)), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.layers[int(x[0, 0] > 0)](x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("solver", [None, Sparsegpt()])
+def test_a_layer_that_the_first_batch_does_not_reach_is_settled_on_the_others(
+    solver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, x = Picked(), torch.randn(20, 4).abs()
+    dense = copy.deepcopy(network)
+    recipe = Recipe((NM(),), Wanda(), Uniform(), sequential=True, solver=solver)
+    settle_network_(settling(network, (x,), recipe), rows_task([x, -x * torch.tensor([1, 1e3, 1, 1e3])]))
+    for layer in network.layers:
+        assert int((layer.weight == 0).sum()) == 8
+    assert int((network.layers[0].weight[:, [1, 3]] != 0).sum()) >= 7, "what meets large inputs is kept"
+    assert "1 weights met no token (layers.2.weight)" in caplog.text
+    size = dense.layers[2].weight.detach().abs()
+    if solver is None:
+        kept = torch.zeros_like(size, dtype=torch.bool).scatter_(1, size.topk(2, dim=1).indices, True)
+        assert torch.equal(network.layers[2].weight != 0, kept)
 
 
 def test_two_groups_of_one_weight_are_refused() -> None:
@@ -276,7 +306,7 @@ def test_experts_in_one_tensor_become_what_they_would_one_by_one(
             torch.testing.assert_close(found.T if kind is Batched else found, wanted)
     unseen = stacked.get_parameter("1.up")[1]
     assert int((unseen == 0).sum()) == 16, "what met no token is settled by size"
-    assert "2 experts met no token (1.up[1], 1.down[1])" in caplog.text
+    assert "2 weights met no token (1.up[1], 1.down[1])" in caplog.text
 
 
 def test_experts_beside_the_dense_network() -> None:

@@ -203,9 +203,13 @@ def _observed(model: nn.Module, task: Task, needs: frozenset[Need], batches: int
                 loss = task.loss(model, batch)
             _check_loss(loss, number)
 
+    single = {member.tensor for group in groups if not group.removable for member in group.members}
+
     def each(of: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
         found = {name: of(p) for name, p in model.named_parameters(remove_duplicate=False)}
-        return {name: fact for name, fact in found.items() if fact is not None}
+        known = {name: fact for name, fact in found.items() if fact is not None}
+        unmet = (it for it in model.named_parameters() if it[0] in single and it[0] not in known)
+        return known | {name: torch.zeros([1] * p.dim(), device=p.device) for name, p in unmet}
 
     return Facts(
         activation_norm=each(moments.norm) if norm else {},

@@ -30,7 +30,7 @@ def plain(weights: Mapping[str, Holder], forward: Callable[[], object]) -> dict[
 
     Or hold a stack of matrices, all of which are multiplied at once, each by tokens of its own. Weights that are met in
     another way are left out, and told in the log: convolutions, experts one after the other out of one tensor, a weight
-    used twice.
+    used twice. One that this batch does not meet, as those of an expert that no token is sent to, is as its like is.
 
     Args:
         weights: Name -> the module that holds it, and the parameter.
@@ -58,7 +58,14 @@ def plain(weights: Mapping[str, Holder], forward: Callable[[], object]) -> dict[
             return len(others) == stacked[name] == 1
         return module in inputs and _is(inputs[module], others)
 
-    found = {name: module for name, (module, parameter) in weights.items() if is_plain(name, module, parameter)}
+    met = {name: module for name, (module, parameter) in weights.items() if is_plain(name, module, parameter)}
+    kinds = {(type(module), name.rpartition(".")[2]) for name, module in met.items()}
+
+    def is_left_out(name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
+        unmet = name not in stacks and not seen.others[parameter.data_ptr()]
+        return unmet and (type(module), name.rpartition(".")[2]) in kinds
+
+    found = {name: module for name, (module, it) in weights.items() if name in met or is_left_out(name, module, it)}
     entries = {name: parameter.numel() for name, (_, parameter) in weights.items()}
     left = [name for name in weights if name not in found]
     if sum(entries[name] for name in left) * 2 > sum(entries.values()):

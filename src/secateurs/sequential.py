@@ -22,8 +22,8 @@ from secateurs.shelf import Fetch, Shelf, held, tidy
 from secateurs.stacks import Watch, watched
 from secateurs.twins import Drift, Twins
 
-Settle = Callable[[str, Multiplied | Stacked], object]
-"""Decide on the weight of this name, and change it, by what it multiplies."""
+Settle = Callable[[str, Multiplied | Stacked | None], object]
+"""Decide on the weight of this name, and change it, by what it multiplies; None where nothing came to it."""
 
 
 def settle_(
@@ -42,7 +42,7 @@ def settle_(
             ``operands.plain`` finds them.
         forwards: Each runs the network on one batch, without gradients. They go the same way, but for modules that some
             of them skip; what meets a weight after it is settled is not counted. Or these with a twin of each.
-        settle: Called once for every weight that is met.
+        settle: Called once for every weight; in the end for those that are not met.
         gram: Whether products of input features are wanted, or their squares alone.
         shelf: Where what a batch holds is laid while it waits; None: it stays in memory.
         to_the_end: Whether forwards go on when the last weight is settled.
@@ -97,9 +97,12 @@ class _Walk:
                     return
                 for it in arrived:
                     self._on(it, waiting)
-            self.open.clear()  # what twins alone meet
-            for it in list(waiting):
+            unmet = [name for name in self.order if name in self.open]
+            self.open.clear()
+            for it in list(waiting):  # before what twins alone meet
                 self._on(it, waiting)
+            for name in unmet:
+                self._settle(name, None)
         finally:
             for it in waiting:
                 it.throw()  # leaves what it is in the midst of
@@ -127,7 +130,7 @@ class _Walk:
         if self.shelf is not None:  # together, as they may hold the same; the first to go on brings back all
             self.away[ours] = self.away[theirs] = self.shelf.away(self.held.pop(ours) + self.held.pop(theirs))
 
-    def _settle(self, name: str, multiplied: Multiplied | Stacked) -> None:
+    def _settle(self, name: str, multiplied: Multiplied | Stacked | None) -> None:
         self.open.discard(name)
         if name in self.module:
             if self.twins is not None:

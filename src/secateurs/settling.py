@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class Settling:
         recipe: Criterion, and solver where it has one.
         plan: What stayed before; nothing else comes back.
         short: Names of weights that were settled on fewer tokens than they have input features.
-        unseen: Names of matrices in stacks that met no token.
+        unseen: Names of weights, and of matrices in stacks, that met no token.
         orders: The weights whose features may be put in another order.
         moved: Tensors that were put in another order: name, axis, order.
     """
@@ -87,9 +88,7 @@ class Settling:
         found = orders(traced, single) if recipe.permute else {}
         tiled = [name for name, group in single.items() if not group.grid]
         if recipe.solver is not None and tiled:
-            raise SecateursError(
-                f"units of {tiled[0]} are several weights, and a solver takes single ones; leave it out"
-            )
+            raise SecateursError(f"{tiled[0]}: a solver takes single weights, and its units are several; leave it out")
         return cls(network, weights, single, {}, recipe, orders=found)
 
     def __call__(self, name: str, multiplied: Multiplied | Stacked | None) -> Tensor:
@@ -97,13 +96,15 @@ class Settling:
 
         Args:
             name: Of the weight.
-            multiplied: What it multiplies; None where the recipe is not calibrated.
+            multiplied: What it multiplies; None where nothing came to it, or the recipe is not calibrated.
 
         Raises:
             SecateursError: It, or what it multiplies, holds NaN or infinite values.
         """
         if isinstance(multiplied, Stacked):
             self.unseen += [f"{name}[{i}]" for i, one in enumerate(multiplied.parts) if not one.tokens]
+        elif multiplied is None and self.recipe.calibrated:
+            self.unseen.append(name)
         if name in self.orders and self.groups[name].name not in self.plan.keep:
             self._reorder_(name, self.orders[name], multiplied)
         return torch.cat([self._settled(part) for part in self._parts(name, multiplied)])
@@ -149,6 +150,9 @@ class Settling:
         """The weight itself; of a stack, each matrix, which is settled alone on the tokens that it meets."""
         group, weight = self.groups[name], self.network.get_parameter(name).detach()
         count, before = self.counts.get(group.name, 0), self.plan.keep.get(group.name)
+        if multiplied is None and self.recipe.calibrated:
+            features = prod(weight.shape[axis] for axis in self.weights[name].inputs)
+            multiplied = Multiplied.even(self.recipe.solver is not None, torch.ones(features, device=weight.device))
         parts: Sequence[Multiplied | None] = (None,) if multiplied is None else multiplied.parts
         if not isinstance(multiplied, Stacked):
             yield _Part(name, group, weight, parts[0], count, before)
@@ -162,12 +166,8 @@ class Settling:
     def warn(self) -> None:
         """Say which weights were settled on too little."""
         if self.unseen:
-            logger.warning(
-                "%d experts met no token (%s): they are settled as if all their inputs were of one size; give more "
-                "calibration tokens",
-                len(self.unseen),
-                few(self.unseen),
-            )
+            alike = "they are settled as if all their inputs were of one size; give more calibration tokens"
+            logger.warning("%d weights met no token (%s): %s", len(self.unseen), few(self.unseen), alike)
         if self.short:
             logger.warning(
                 "%d weights were settled on fewer tokens than they have input features (%s, ...): their Gram matrices "
@@ -290,9 +290,6 @@ def settle_network_(settling: Settling, task: Task) -> Plan:
             both = Twins(forwards, forwards, streams(single(modules), network.modules(), forwards[0]))
         settle_(modules, both, settle, gram=recipe.solver is not None, to_the_end=False)
     settling.warn()
-    missed = [name for name, group in groups.items() if name in modules and group.name not in kept]
-    if missed:
-        raise SecateursError(f"no calibration batch reaches {missed[0]}; keep it out of the structure")
     return Plan({group.name: torch.ones(group.n_units, dtype=torch.bool) for group in groups.values()} | kept)
 
 

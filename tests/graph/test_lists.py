@@ -104,6 +104,8 @@ def test_modules_that_no_input_reached_follow_the_stream_and_keep_what_is_their_
     it = partly()
     assert it.same(("experts.0.0.weight", 1), ("experts.4.0.weight", 1), ("experts.4.2.weight", 0), ("enter.weight", 0))
     assert it.free("experts.0.0.weight") == [5]
+    weights = {weight.name: (weight.outputs, weight.inputs) for weight in it.graph.weights}
+    assert weights["experts.4.2.weight"] == weights["experts.0.2.weight"] == ((0,), (1,))
     assert it.reason("experts.4.0.weight") == it.reason("experts.4.2.weight", 1) == lists.UNREACHED
     stream = it.graph.tensors["enter.weight"][0]
     [group] = [group for group in groups_of(it.graph) if group.dims == stream]

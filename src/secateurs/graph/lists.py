@@ -90,13 +90,13 @@ def _reached(names: Iterable[str], trace: Trace) -> set[str]:
 
 
 def lend_labels_(model: nn.Module, trace: Trace, tensors: Mapping[str, Tensor]) -> None:
-    """Let modules in a list that the inputs did not reach have the dims of their likes that were reached.
+    """Let modules in a list that the inputs did not reach have the dims and weights of their likes that were reached.
 
     What those share with the rest of the network shrinks here too; what is their own stays, as nothing would prove it.
 
     Args:
         model: The network.
-        trace: Of it; gets labels.
+        trace: Of it; gets labels, and weights.
         tensors: Its parameters and buffers by name.
     """
     for names in like_modules(model):
@@ -127,5 +127,8 @@ def _lend(trace: Trace, tensors: Mapping[str, Tensor], example: str, name: str, 
 
     for tensor, held in tensors.items():
         if tensor.startswith(f"{name}."):
-            label = trace.label(tensors[f"{example}{tensor.removeprefix(name)}"])
+            like = f"{example}{tensor.removeprefix(name)}"
+            label = trace.label(tensors[like])
+            if like in trace.weights:
+                trace.weights[tensor] = replace(trace.weights[like], name=tensor)
             trace.labels[held] = replace(label, axes=tuple(lent(axis) for axis in label.axes))
