@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,7 +33,8 @@ def test_a_language_task_by_its_file() -> None:
     words = ("--task", "language_modelling", "--data", "a b.txt", "--length", "64", "--bos", "--selection-file", "c")
     fields = _seen(*words)["fields"]
     assert fields == {"train": "a b.txt", "selection": "c", "length": 64, "bos": True}
-    again = shlex.split(written("language_modelling", fields))
+    model, *again = shlex.split(written(Path("a place"), "language_modelling", fields))
+    assert model == "a place"
     assert _seen(*again)["fields"] == fields
 
 
@@ -55,7 +57,7 @@ def test_every_field_has_its_name() -> None:
         "max_length": 9,
     }
     assert set(fields) <= {field.name for field in dataclasses.fields(TextData)}
-    assert _seen(*written("text", fields).split())["fields"] == fields
+    assert _seen(*written("m", "text", fields).split()[1:])["fields"] == fields
 
 
 def test_a_task_can_be_required() -> None:

@@ -70,6 +70,11 @@ def test_the_document_has_what_is_promised(tmp_path: Path, task: Task) -> None:
     assert [one["p"] for one in found["front"]] == [0.5]
 
 
+def test_a_sparsity_that_is_none_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(SecateursError, match="p must be in"):
+        _job(tmp_path / "out", p=0.0).check()
+
+
 def test_an_output_that_exists_is_left_alone(tmp_path: Path, task: Task) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(SecateursError, match="out exists"):

@@ -123,7 +123,7 @@ def test_too_little_for_a_hessian_is_said(
         ({"length": 1}, "length must be at least 2"),
         ({"length": 8, "stride": 9}, "stride 9 leaves tokens out"),
         ({"starts": "odd"}, "starts must be"),
-        ({"length": 300}, "length 300 is more than the 64 positions that the model knows"),
+        ({"length": 300}, "length 300 is more than the 64 positions that the model knows; give a length of at most 64"),
         ({"train": torch.arange(30), "length": 40}, "the text is 24 tokens long, shorter than one sequence of 40"),
         ({"length": 30}, "cannot be halved"),
         ({"length": 8, "windows": 9}, "gives 5 windows, not 9"),

@@ -148,7 +148,7 @@ def finetune(model: str, output: str, seed: int, as_json: bool, **given: Any) ->
             {f"{it.measure}, {split}": it for split, it in done.readings.items()}, title=f"{model} on {task.name}"
         ),
         f"Saved in {done.directory}. Next:",
-        f"  secateurs prune {done.directory} {written(task.name, task.options)} --epsilon 0.01",
+        f"  secateurs prune {written(done.directory, task.name, task.options)} --epsilon 0.01",
     )
 
 

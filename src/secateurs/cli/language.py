@@ -93,7 +93,7 @@ def sparsify(model: str, as_json: bool, **given: Any) -> None:
         measured |= {name: fields[name] for name in ("text", "length", "bos") if name in fields}
         lines = [f"Saved in {where}; from_pretrained loads it."]
         if is_language_model(str(where)):
-            lines = [f"{lines[0]} Next:", f"  secateurs measure {where} {written('language_modelling', measured)}"]
+            lines = [f"{lines[0]} Next:", f"  secateurs measure {written(where, 'language_modelling', measured)}"]
     show(
         {"model": model, "sparsity": done.written.sparsity, "dense": list(done.written.dense), **plain(done)},
         as_json,

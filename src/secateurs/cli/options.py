@@ -140,14 +140,15 @@ def text_fields(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def written(task: str, fields: Mapping[str, Any]) -> str:
-    """A task as it is written on a command line.
+def written(model: object, task: str, fields: Mapping[str, Any]) -> str:
+    """A network and a task as they are written on a command line.
 
     Args:
+        model: Its directory.
         task: Its name.
         fields: What ``text_fields`` gave.
     """
-    words = ["--task", task]
+    words = [str(model), "--task", task]
     for name, value in fields.items():
         option = f"--{name}-file" if name in FILES else f"--{name.replace('_', '-')}"
         if value is True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,8 +77,8 @@ def _next_steps(result: Result, dense: Path) -> list[str]:
     return [
         "",
         "Next:",
-        f"  secateurs inspect {result.artifact} --task mnist",
-        f"  secateurs compare {dense} {result.artifact} --batch-size 1",
+        f"  secateurs inspect {quote(str(result.artifact))} --task mnist",
+        f"  secateurs compare {quote(str(dense))} {quote(str(result.artifact))} --batch-size 1",
         "and on a model of your own, a transformers classifier or a network that a function builds:",
         "  secateurs prune DIRECTORY --task glue/sst2 --select-from train --epsilon 0.01",
         "  secateurs prune net.py:build --task data.py:task --epsilon 0.01",

@@ -28,6 +28,7 @@ from secateurs.recipe import Recipe
 from secateurs.repair import copied
 from secateurs.report.document import text
 from secateurs.search.algorithm1 import Algorithm1
+from secateurs.search.inputs import sparsity_of
 from secateurs.search.journal import JOURNAL
 from secateurs.search.outcome import Outcome
 from secateurs.types import Plan, SecateursError, Task
@@ -71,8 +72,9 @@ class Job:
         """Refuse before any work is done.
 
         Raises:
-            SecateursError: The output exists, or cannot be written.
+            SecateursError: The recipe cannot give p, or the output exists or cannot be written.
         """
+        sparsity_of(self.recipe, self.p)
         check_output(self.output)
 
     def __call__(self, model: nn.Module, task: Task) -> Result:

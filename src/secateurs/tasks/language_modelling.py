@@ -204,7 +204,8 @@ def _windows(streams: Mapping[str, Tensor], body: int, data: LanguageData) -> di
         }
     if len(found) < 2:
         raise SecateursError(
-            "the evaluation text gives one window: it cannot be halved into select and final; give more text"
+            "the evaluation text gives one window: it cannot be halved into select and final; give more text, or "
+            "let more windows be taken"
         )
     return {"select": (found[1::2], front[1::2]), "final": (found[::2], front[::2])}
 
@@ -232,7 +233,10 @@ def _check_length(model: nn.Module, length: int) -> None:
     longest = positions(config)
     read = length - length // 2 if getattr(config, "is_encoder_decoder", False) else length
     if longest is not None and read > longest:
-        raise SecateursError(f"length {length} is more than the {longest} positions that the model knows")
+        raise SecateursError(
+            f"length {length} is more than the {longest} positions that the model knows; give a length of at most "
+            f"{longest * length // read}"
+        )
 
 
 def _check_vocabulary(model: nn.Module, tokens: Tensor, name: str) -> None:
