@@ -190,6 +190,7 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(parts: tuple[str, ...]
         ({"criterion": "loss_increase"}, "loss increase is needed"),
         ({"recovery": "fine_tune"}, "nothing is trained; use recovery: nothing, bias or reconstruct"),
         ({"allocation": {"global_rank": {"currency": "parameters"}}}, "use allocation: uniform"),
+        ({"allocation": {"global_rank": {"normalise": "standard"}}}, "use allocation: uniform"),
     ],
 )
 def test_what_cannot_be_done_block_by_block_is_refused_first(changes: dict[str, Any], line: str) -> None:

@@ -24,7 +24,6 @@ from secateurs.graph import Graph, trace
 from secateurs.graph.weightless import UnknownValueError
 from secateurs.measures.instruments.forward import prepared
 from secateurs.recipe import Recipe
-from secateurs.recoveries.nothing import Nothing
 from secateurs.shelf import Shelf, waiting_room
 from secateurs.types import Inputs, SecateursError
 
@@ -100,7 +99,7 @@ class Blockwise:
         return {
             "recipe": recipe.to_dict(),
             "sparsity": sparsity,
-            "calibration": _digest(self.batches if recipe.calibrated or recipe.recovery != Nothing() else ()),
+            "calibration": _digest(self.batches if recipe.uses_data else ()),
             "matmul": torch.get_float32_matmul_precision(),
         }
 

@@ -172,7 +172,7 @@ def check(recipe: Recipe, sparsity: float) -> None:
     if not recipe.sequential:
         raise SecateursError(
             "recipe: block by block single weights are settled one after the other; take a recipe with sequential: "
-            "true, or `secateurs prune`, which makes the network smaller"
+            "true, or `secateurs shrink`, which makes the network smaller"
         )
     rounds = len(recipe.schedule(sparsity))
     if rounds > 1:

@@ -107,7 +107,10 @@ def rounds(
     """
     recipe.check(sparsity)
     if not has_values(model):
-        raise SecateursError("the network is on the meta device and has no weights to prune; load them first")
+        raise SecateursError(
+            "the network is on the meta device and has no weights to prune; load them first, or let `secateurs shrink` "
+            "prune the checkpoint block by block"
+        )
     network = network or traced(model, task.example_inputs, recipe)
     model, network = turned(model, task, recipe.basis, recipe.structure, recipe.calibration_batches, network)
     every = () if start else claimed(recipe.structure, network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from secateurs.cli import main
 from secateurs.job import sparsifying
+from secateurs.smaller import At, Smaller
 from tasks.conftest import letter_tokenizer, tiny_llama
 
 transformers = pytest.importorskip("transformers", reason="checkpoints are those of transformers")
@@ -93,3 +95,25 @@ def test_what_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_recipe_of_weights_alone_is_given_no_data(directory: Path) -> None:
     out = _run("sparsify dense --recipe magnitude --sparsity 0.25").stdout
     assert "14 weights of the blocks" in out and "--train-file train.txt" in out
+
+
+def test_a_language_model_is_made_smaller(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "thin.yaml").write_text("structure: [neuron]\ncriterion: fluctuation\nallocation: uniform\n")
+    data = "--data text.txt --length 16 --count 4"
+    command = f"shrink dense {data} --recipe thin.yaml --output out --shelf ."
+    put = Smaller.put_
+
+    def stopped(self: Smaller, at: At, tensors: Any) -> None:
+        if at.position:
+            raise KeyboardInterrupt
+        put(self, at, tensors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Smaller, "put_", stopped)
+        assert "run the same command again" in _run(command, 130).stderr
+    out = " ".join(_run(command).stdout.split())
+    assert "intermediate_size: " in out and "1 blocks were written before" in out and "secateurs measure out" in out
+    found = json.loads(_run(f"shrink dense --sparsity 0.5 {data} --json").stdout)
+    assert found["written"]["directory"] == "dense-smaller" and len(found["written"]["gone"]) == 1
+    assert found["written"]["config"] == {"num_hidden_layers": [2, 1]} and found["files"] > 0
+    assert "takes more from some" in _run("shrink dense --recipe flap --data text.txt", 2).stderr

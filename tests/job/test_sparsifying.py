@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from secateurs.checkpoint import Checkpoint
-from secateurs.job.sparsifying import Wanted, sparsify_named
-from secateurs.on_disk import prune_checkpoint
+from secateurs.job.blockwise import Wanted
+from secateurs.job.sparsifying import sparsify_named
+from secateurs.on_disk import check, prune_checkpoint
 from secateurs.recipe import load_recipe
 from secateurs.types import SecateursError
 from tasks.conftest import letter_tokenizer, tiny_llama
@@ -65,7 +66,7 @@ def test_the_shipped_recipes_give_what_the_engine_gives(recipe: str, dense: Path
     ["sparsegpt", "sparsegpt_2_4", "alps", "alps_2_4", "compensated", "wanda", "wanda_2_4", "ria", "owl", "magnitude"],
 )
 def test_shipped_recipes_that_work_block_by_block(recipe: str) -> None:
-    assert Wanted(0.5, recipe).checked() == load_recipe(recipe)
+    assert Wanted(0.5, recipe).checked(check) == load_recipe(recipe)
 
 
 def test_token_ids_need_no_tokenizer(tmp_path: Path) -> None:
@@ -107,7 +108,9 @@ def test_products_are_as_asked_while_it_works_and_as_before_after(
     monkeypatch.setattr(sparsifying, "prune_checkpoint", fails)
     before = torch.get_float32_matmul_precision()
     with pytest.raises(KeyboardInterrupt):
-        sparsify_named(str(dense), {"train": text, **CUT}, Wanted(0.5, output=str(tmp_path / "out"), matmul="high"))
+        sparsify_named(
+            str(dense), {"train": text, **CUT}, Wanted(0.5, "sparsegpt", str(tmp_path / "out"), matmul="high")
+        )
     assert seen == ["high"]
     assert torch.get_float32_matmul_precision() == before
 
@@ -153,7 +156,7 @@ def test_what_cannot_be_used_is_told_before_any_work(
     if model == "single":
         tiny_llama(num_hidden_layers=0).save_pretrained(tmp_path / "single")
     there = sorted(tmp_path.iterdir())
-    options = {"sparsity": 0.5, "output": "out", **wanted}
+    options = {"sparsity": 0.5, "recipe": "sparsegpt", "output": "out", **wanted}
     with pytest.raises(SecateursError, match=line):
         sparsify_named(model or dense, {"train": "text.txt", **CUT, **data}, Wanted(**options))
     assert sorted(tmp_path.iterdir()) == there

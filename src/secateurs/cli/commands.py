@@ -10,7 +10,7 @@ import click
 
 import secateurs
 from secateurs.cli.errors import Guarded
-from secateurs.cli.language import evaluate, sparsify
+from secateurs.cli.language import evaluate, shrink, sparsify
 from secateurs.cli.options import (
     PREFER,
     batch_option,
@@ -79,7 +79,8 @@ def prune(model: str, weights: str | None, as_json: bool, **given: Any) -> None:
     """Prune MODEL as far as its quality on a task stays within epsilon; save it, reload it, and measure both.
 
     MODEL is a directory or hub name of a transformers sequence classifier or language model, a GGUF file, or
-    file.py:function, which builds the network. What was interrupted goes on when the same command is given again.
+    file.py:function, which builds the network. It is held in memory: `shrink` prunes language models that are too large
+    for that. What was interrupted goes on when the same command is given again.
     """
     with shown():
         from secateurs.job.opening import TaskName
@@ -236,6 +237,7 @@ def compare(a: str, b: str, weights: str | None, as_json: bool, **given: Any) ->
 
 main.add_command(evaluate)
 main.add_command(sparsify)
+main.add_command(shrink)
 
 
 def _task(given: dict[str, Any]) -> TaskName | None:

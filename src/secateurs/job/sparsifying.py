@@ -1,162 +1,20 @@
-"""A language model on disk made sparse in one shot, by name: any size, one block in memory at a time."""
+"""A language model on disk made sparse in one shot, by name."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import torch
-
-from secateurs.blocks import chains
-from secateurs.checkpoint import Checkpoint
-from secateurs.job.examples import of_config
-from secateurs.job.finetuning import open_device
-from secateurs.job.named_data import language_data
-from secateurs.job.output import claimed
-from secateurs.measures.instruments.forward import prepared
-from secateurs.names import is_function
+from secateurs.job.blockwise import Done, Method, Wanted, run_named
 from secateurs.on_disk import Written, check, prune_checkpoint
-from secateurs.recipe import Recipe, load_recipe
-from secateurs.shelf import given_back
-from secateurs.types import Inputs, SecateursError
-
-if TYPE_CHECKING:
-    from secateurs.tasks.language_modelling import LanguageData
-
-PRECISIONS = ("highest", "high", "medium")
-"""How exactly torch multiplies float32 matrices: as such, or by parts or wholes in bfloat16 where there is hardware."""
-
-ANY = "`secateurs prune` takes a network that a function builds, with a task of your own"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of such a job; plain values.
+def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Done[Written]:
+    """Make single weights of a checkpoint zero; arguments and errors as for ``run_named``.
 
     Args:
-        sparsity: Fraction of the weights that becomes zero.
-        recipe: Name of a shipped recipe, or a file; ``sequential``.
-        output: Directory to make; None: the model's name with ``-sparse``.
-        shelf: An existing directory where calibration batches lie while they wait; None: in memory.
-        matmul: As ``torch.set_float32_matmul_precision`` takes it.
-        device: Where to compute, as torch calls it.
+        model: What to prune.
+        data: What to calibrate on.
+        wanted: How sparse, by a recipe that is ``sequential``, and where it goes.
     """
-
-    sparsity: float
-    recipe: str = "sparsegpt"
-    output: str | None = None
-    shelf: str | None = None
-    matmul: str = "medium"
-    device: str = "cpu"
-
-    def checked(self) -> Recipe:
-        """The recipe, if all of this can be used; nothing is written.
-
-        Raises:
-            SecateursError: Something cannot.
-        """
-        recipe = load_recipe(self.recipe)
-        check(recipe, self.sparsity)
-        if self.matmul not in PRECISIONS:
-            raise SecateursError(f"matmul must be one of {', '.join(PRECISIONS)}, got '{self.matmul}'")
-        if self.shelf is not None and not Path(self.shelf).is_dir():
-            raise SecateursError(f"no directory {self.shelf}; make it, on a disk with room, or leave --shelf out")
-        return recipe
-
-
-@dataclass(frozen=True)
-class Sparsified:
-    """What came of it.
-
-    Args:
-        written: The directory, and how many entries of each weight are zero.
-        seconds: That this run took.
-        peak_bytes: The most memory that this process has held; None where the system does not tell.
-        files: Of weights.
-        size_bytes: Of these files.
-    """
-
-    written: Written
-    seconds: float
-    peak_bytes: int | None
-    files: int
-    size_bytes: int
-
-
-def sparsify_named(model: str, data: Mapping[str, Any], wanted: Wanted) -> Sparsified:
-    """Open the checkpoint and the text and prune the one on the other.
-
-    Args:
-        model: A transformers directory with safetensors, a GGUF file, or a directory with one.
-        data: Fields of ``LanguageData`` that say what to calibrate on; a recipe that is not calibrated needs none.
-        wanted: How sparse, how, and where it goes.
-
-    Raises:
-        SecateursError: Something of it cannot be used; nothing was written then. Or what ``prune_checkpoint`` refuses.
-    """
-    began = time.monotonic()
-    recipe, device = wanted.checked(), open_device(wanted.device)
-    if recipe.calibrated and not data.get("train"):
-        raise SecateursError(
-            f"recipe {wanted.recipe} looks at activations: give --data, a text or token ids, or take one that looks at "
-            "the weights alone, such as magnitude"
-        )
-    text = language_data(data) if recipe.calibrated else None
-    place = _checked_place(model)
-    output = Path(wanted.output or f"{place.resolve().stem if place.is_file() else place.resolve().name}-sparse")
-    lean = given_back() if wanted.shelf else nullcontext()
-    with claimed(output), _multiplied(wanted.matmul), lean:
-        source = Checkpoint.open(place)
-        chains(source.model)  # refused here, before a long text is read
-        batches = [of_config(source.model, ANY)] if text is None else _batches(source, text)
-        batches = [prepared(it, device) for it in batches]
-        written = prune_checkpoint(source, batches, recipe, wanted.sparsity, output, wanted.shelf)
-    sizes = [file.stat().st_size for file in output.glob("*.safetensors")]
-    return Sparsified(written, time.monotonic() - began, _peak_bytes(), len(sizes), sum(sizes))
-
-
-def _batches(source: Checkpoint, text: LanguageData) -> list[Inputs]:
-    from secateurs.tasks.language_modelling import calibration
-    from secateurs.tasks.pretrained import load_tokenizer
-    from secateurs.tasks.tokens import IDS
-
-    needed = text.bos or Path(str(text.train)).suffix not in IDS
-    stored = source.files[0] if source.files[0].suffix == ".gguf" else source.path
-    return calibration(source.model, load_tokenizer(str(stored)) if needed else None, text)
-
-
-def _checked_place(model: str) -> Path:
-    place = Path(model)
-    if is_function(model):
-        raise SecateursError(f"{model} is a function, and this prunes what lies on disk; secateurs prune takes it")
-    if not place.exists():
-        raise SecateursError(
-            f"no directory or file '{model}': give a transformers directory or a GGUF file; a model of the hub is "
-            "fetched first: hf download NAME --local-dir DIRECTORY"
-        )
-    if (place / "manifest.json").is_file():
-        raise SecateursError(f"{model} is an artifact; make it plain first: secateurs export {model} --output PLAIN")
-    return place
-
-
-@contextmanager
-def _multiplied(precision: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _peak_bytes() -> int | None:
-    """By Linux; what ``getrusage`` tells may be of the process that began this one."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+    return run_named(model, data, wanted, Method(prune_checkpoint, check, "sparse"))

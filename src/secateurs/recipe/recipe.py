@@ -107,6 +107,11 @@ class Recipe:
         return self.solver is not None or self.basis is not None or bool(self.needs - {"weight"})
 
     @property
+    def uses_data(self) -> bool:
+        """Whether these do, or the recovery."""
+        return self.calibrated or self.recovery != Nothing()
+
+    @property
     def needs(self) -> frozenset[Need]:
         """What the parts that decide need to know."""
         return self.criterion.needs | (self.chooser.needs if self.chooser else frozenset())
@@ -219,12 +224,18 @@ def _shipped() -> Any:
 
 
 def is_even(allocation: Allocation, sparsity: float) -> bool:
-    """Whether an allocation keeps the same share of two layers of which one scores far below the other."""
+    """Whether an allocation keeps the same share of two layers of which one scores far below the other, or otherwise.
+
+    Args:
+        allocation: Any.
+        sparsity: That it is asked for.
+    """
     block = 64 * Fraction(sparsity).limit_denominator(1024).denominator
     groups = tuple(Group(name, 2 * block, (), block) for name in ("low", "high"))
-    scores = {g.name: torch.arange(2.0 * block) + 1 + 1000 * i for i, g in enumerate(groups)}
-    counts = allocation(groups, scores, sparsity, Price.linear(groups, {g.name: 1.0 for g in groups}))
-    return counts["low"] == counts["high"]
+    price, units = Price.linear(groups, {g.name: 1.0 for g in groups}), torch.arange(2.0 * block) + 1
+    others = (units + 1000, units.square(), units.sqrt())
+    counts = [allocation(groups, {"low": units, "high": other}, sparsity, price) for other in others]
+    return all(count["low"] == count["high"] for count in counts)
 
 
 class _Loader(yaml.SafeLoader):
