@@ -53,7 +53,7 @@ def test_the_shipped_recipes_give_what_the_engine_gives(recipe: str, dense: Path
 
     mine, theirs = state(tmp_path / "out"), state(tmp_path / "same")
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    assert 0.5 <= done.written.sparsity < 0.5 + 1 / 16  # owl rounds up in every row
+    assert 0.5 <= done.written.sparsity < 0.5 + 1 / 128  # owl by under one weight of every row of one matrix
     counted = {name: int((mine[name] == 0).sum()) for name in done.written.zeros}
     assert counted == dict(done.written.zeros) and len(counted) == 14
     assert done.files == len(list((tmp_path / "out").glob("*.safetensors"))) and done.size_bytes > 0
