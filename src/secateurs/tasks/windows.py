@@ -98,5 +98,6 @@ def _check(tokens: Tensor, length: int) -> None:
     if there < length:
         kind = "each ready sequence" if tokens.dim() == 2 else "the text"
         raise SecateursError(
-            f"{kind} is {there} token{'s' if there != 1 else ''} long, shorter than one sequence of {length}; give more text or a smaller length"
+            f"{kind} is {there} token{'s' if there != 1 else ''} long, shorter than one sequence of {length}; give "
+            "more text or a smaller length"
         )
