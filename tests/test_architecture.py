@@ -33,7 +33,7 @@ PART_ROOMS = (
 # Bottom up. A room may import the rooms of lower floors, and itself.
 FLOORS = (
     {"types"},
-    {"names", "attention", "blocks", "listed", "moments", "orders", "program", "rows", "shelf", "stacks"}
+    {"names", "attention", "blocks", "listed", "loops", "moments", "orders", "program", "rows", "shelf", "stacks"}
     | {"twins", "units", "vocabulary"},
     {"multiplied", "operands", "repair"},
     {"sequential"},

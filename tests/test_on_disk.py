@@ -288,6 +288,24 @@ def test_experts_that_are_multiplied_as_one_batch(solver: Any, tmp_path: Path) -
         assert bool(zeros.mT.reshape(-1, 4).gather(1, gone).all())
 
 
+@pytest.mark.parametrize("recipe", [wanda(), wanda(solver=Sparsegpt(), compensate=True)])
+def test_experts_that_are_multiplied_one_after_the_other(recipe: Recipe, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40, "kv_channels": 4}
+    torch.manual_seed(0)
+    config = transformers.JetMoeConfig(num_key_value_heads=2, num_local_experts=4, **sizes)
+    dense = transformers.JetMoeForCausalLM(config).eval()
+    for parameter in dense.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    dense.save_pretrained(tmp_path / "dense")
+    task = Task("any", batches()[0], {"train": batches()}, loss, None, None)  # type: ignore[arg-type]
+    wanted = prune(dense, task, recipe, 0.5).model
+    done = prune_checkpoint(Checkpoint.open(tmp_path / "dense"), batches(), recipe, 0.5, tmp_path / "out", tmp_path)
+    model = transformers.JetMoeForCausalLM.from_pretrained(tmp_path / "out")
+    for (name, mine), (_, theirs) in zip(model.named_parameters(), wanted.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert done.zeros["model.layers.1.mlp.input_linear.weight"] == 4 * 48 * 16 // 2 and not done.dense
+
+
 def met_by_experts(model: nn.Module, experts: str) -> Tensor:
     """The norms of what each expert of Llama-4 is given: ``(experts, inputs)``."""
     met: list[Tensor] = []

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -54,17 +55,29 @@ def test_weights_that_meet_something_else_are_refused_by_name(network: nn.Module
 
 
 class Stack(nn.Module):
-    def __init__(self, at_once: bool) -> None:
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.w, self.at_once = nn.Parameter(torch.ones(3, 4, 2)), at_once
+        self.w, self.product = nn.Parameter(torch.ones(3, 4, 2)), product
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.w.mT if self.at_once else torch.stack([x[i] @ self.w[i].T for i in range(3)])
+        return self.product(x, self.w)
 
 
-def test_stacks_are_plain_where_one_product_takes_all_of_them() -> None:
-    network, x = Stack(True), torch.randn(3, 5, 2)
-    assert plain({"w": (network, network.w)}, partial(network, x)) == {"w": network}
-    network = Stack(False)
+def one_by_one(x: Tensor, w: Tensor) -> Tensor:
+    return torch.stack([x[i] @ w[i].T for i in range(3)])
+
+
+def test_stacks_are_plain_where_each_matrix_has_one_product() -> None:
+    x = torch.randn(3, 5, 2)
+    for product in (lambda x, w: x @ w.mT, one_by_one):
+        network = Stack(product)
+        assert plain({"w": (network, network.w)}, partial(network, x)) == {"w": network}
+    twice = Stack(one_by_one)
+    network = Stack(lambda x, w: one_by_one(one_by_one(x, w)[..., :2], w))
+    for forward in (partial(network, x), lambda: twice(twice(x)[..., :2])):
+        held = network if isinstance(forward, partial) else twice
+        with pytest.raises(SecateursError, match="w does not multiply"):
+            plain({"w": (held, held.w)}, forward)
+    network = Stack(lambda x, w: x * w.sum())
     with pytest.raises(SecateursError, match="w does not multiply"):
         plain({"w": (network, network.w)}, partial(network, x))

@@ -258,6 +258,15 @@ class Batched(nn.Module):
         return torch.bmm(torch.bmm(laid, self.up).relu(), self.down).sum(dim=0)
 
 
+class Looped(Experts):
+    """The same, one expert after the other."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = zip((0, 2), x.split([len(x) // 2, len(x) - len(x) // 2]), strict=True)
+        linear = nn.functional.linear
+        return torch.cat([linear(linear(some, self.up[i]).relu(), self.down[i]) for i, some in rows])
+
+
 class OneByOne(nn.Module):
     """The same, each matrix a layer of its own; the expert that meets nothing is left out."""
 
@@ -309,11 +318,32 @@ def test_experts_in_one_tensor_become_what_they_would_one_by_one(
     assert "2 weights met no token (1.up[1], 1.down[1])" in caplog.text
 
 
-def test_experts_beside_the_dense_network() -> None:
+@pytest.mark.parametrize("solver", [None, Sparsegpt()])
+def test_experts_one_after_the_other_are_settled_together(solver: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stacked, batches = nn.Sequential(nn.Identity(), Looped(), nn.Linear(4, 1)), [torch.randn(40, 4), torch.randn(30, 4)]
+    dense = copy.deepcopy(stacked[1])
+
+    def settle(network: nn.Module, *keep: str) -> None:
+        recipe = Recipe((NM(keep=keep),), Wanda(), Uniform(), sequential=True, solver=solver)
+        settle_network_(settling(network, (batches[0],), recipe), rows_task(batches))
+
+    settle(stacked)
+    for mine, other in (("up", "down"), ("down", "up")):  # each on what the dense one of the other gives
+        apart = nn.Sequential(nn.Identity(), OneByOne(dense), nn.Linear(4, 1))  # type: ignore[arg-type]
+        settle(apart, f"1.{other}.*")
+        for at, expert in enumerate((0, 2)):
+            wanted = apart.get_parameter(f"1.{mine}.{at}.weight")
+            torch.testing.assert_close(stacked.get_parameter(f"1.{mine}")[expert], wanted)
+    assert "2 weights met no token (1.up[1], 1.down[1])" in caplog.text
+    assert type(stacked[1].up) is nn.Parameter
+
+
+@pytest.mark.parametrize("kind", [Experts, Looped])
+def test_experts_beside_the_dense_network(kind: Any) -> None:
     torch.manual_seed(0)
     batches, gaps = [torch.randn(60, 4) for _ in range(2)], []
     for compensate in (False, True):
-        network = nn.Sequential(nn.Linear(4, 4), Experts(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+        network = nn.Sequential(nn.Linear(4, 4), kind(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))

@@ -98,9 +98,13 @@ class Stacked:
 
     def add(self, x: Tensor, ends: Tensor | None) -> None:
         """Add tokens, as ``rows_of`` takes them."""
-        for one, rows in zip(self._each, rows_of(x, ends), strict=True):
-            if len(rows):
-                one.add(rows)
+        for matrix, rows in enumerate(rows_of(x, ends)):
+            self.add_to(matrix, rows)
+
+    def add_to(self, matrix: int, x: Tensor) -> None:
+        """Add the tokens of one matrix: ``(tokens, i)``."""
+        if len(x):
+            self._each[matrix].add(x)
 
     @cached_property
     def parts(self) -> tuple[Multiplied, ...]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateurs.loops import loop_of
 from secateurs.stacks import watched
 from secateurs.types import SecateursError, few
 
@@ -28,9 +29,9 @@ Holder = tuple[nn.Module, nn.Parameter]
 def plain(weights: Mapping[str, Holder], forward: Callable[[], object]) -> dict[str, nn.Module]:
     """The modules that multiply their first input, along its last axis, by nothing but these weights.
 
-    Or hold a stack of matrices, all of which are multiplied at once, each by tokens of its own. Weights that are met in
-    another way are left out, and told in the log: convolutions, experts one after the other out of one tensor, a weight
-    used twice. One that this batch does not meet, as those of an expert that no token is sent to, is as its like is.
+    Or hold a stack of matrices, each of which is multiplied by tokens of its own, all at once or one after the other.
+    Weights that are met in another way are left out, and told in the log: convolutions, a weight used twice. One that
+    this batch does not meet, as those of an expert that no token is sent to, is as its like is.
 
     Args:
         weights: Name -> the module that holds it, and the parameter.
@@ -59,6 +60,7 @@ def plain(weights: Mapping[str, Holder], forward: Callable[[], object]) -> dict[
         return module in inputs and _is(inputs[module], others)
 
     met = {name: module for name, (module, parameter) in weights.items() if is_plain(name, module, parameter)}
+    met |= _looped({name: it for name, it in weights.items() if name in stacks}, met, forward)
     kinds = {(type(module), name.rpartition(".")[2]) for name, module in met.items()}
 
     def is_left_out(name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
@@ -76,6 +78,27 @@ def plain(weights: Mapping[str, Holder], forward: Callable[[], object]) -> dict[
     if left:
         logger.warning("%s stays dense: it does not multiply what enters its module, and that alone", few(left))
     return found
+
+
+def _looped(
+    stacks: Mapping[str, Holder], met: Mapping[str, nn.Module], forward: Callable[[], object]
+) -> dict[str, nn.Module]:
+    """The stacks of modules that run once, and multiply their matrices one after the other, and by no other weight."""
+    held: dict[nn.Module, dict[str, Tensor]] = {}
+    for name, (module, parameter) in stacks.items():
+        held.setdefault(module, {})[name] = parameter
+    held = {module: own for module, own in held.items() if not {*module.modules()} & {*met.values()}}
+    runs, found = Counter[nn.Module](), dict[str, nn.Module]()
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        runs[module] += 1
+        if runs[module] == 1 and loop_of(module, args, kwargs, held[module]):
+            found.update(dict.fromkeys(held[module], module))
+
+    if held:
+        with torch.no_grad(), before(held, look, with_kwargs=True):
+            forward()
+    return {name: module for name, module in found.items() if runs[module] == 1}
 
 
 def single(weights: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -102,9 +125,9 @@ def holders(network: nn.Module, names: Iterable[str]) -> dict[str, Holder]:
 
 
 @contextmanager
-def before(modules: Any, meet: Callable[[nn.Module, tuple[Any, ...]], Any]) -> Iterator[None]:
+def before(modules: Any, meet: Callable[..., Any], with_kwargs: bool = False) -> Iterator[None]:
     """While open, this is called before each of these modules runs, with the module and its arguments."""
-    handles = [module.register_forward_pre_hook(meet) for module in modules]
+    handles = [module.register_forward_pre_hook(meet, with_kwargs=with_kwargs) for module in modules]
     try:
         yield
     finally:

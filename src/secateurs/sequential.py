@@ -16,6 +16,7 @@ import torch
 from greenlet import greenlet
 from torch import Tensor, nn
 
+from secateurs.loops import loop_of
 from secateurs.multiplied import Multiplied, Stacked
 from secateurs.operands import before, single
 from secateurs.shelf import Fetch, Shelf, held, tidy
@@ -52,8 +53,12 @@ def settle_(
     stacks = {name: module for name, module in weights.items() if name not in alone}
     names = {module: name for name, module in alone.items()}
     walk = _Walk(list(weights), names, settle, gram, shelf)
-    beside = nullcontext() if twins is None else twins.met(names)
-    with torch.no_grad(), before(names, walk.meet), watched(stacks, walk.meet_stack) as walk.stacks, beside:
+    beside = nullcontext() if twins is None else twins.met([*names, *dict.fromkeys(stacks.values())])
+    for name, module in stacks.items():
+        walk.holding.setdefault(module, []).append(name)
+    entered = before(walk.holding, walk.enter, with_kwargs=True)
+    met = before(names, walk.meet)
+    with torch.no_grad(), met, entered, watched(stacks, walk.meet_stack) as walk.stacks, beside:
         walk.run(forwards.ours if isinstance(forwards, Twins) else forwards, to_the_end, twins)
 
 
@@ -76,6 +81,9 @@ class _Walk:
         self.held: dict[greenlet, list[Tensor]] = {}
         self.orders: dict[str, Tensor] = {}
         self.away: dict[greenlet, Fetch] = {}
+        self.holding: dict[nn.Module, list[str]] = {}
+        self.at_once: set[nn.Module] = set()
+        self.trying = False
 
     def run(self, forwards: Sequence[Callable[[], object]], to_the_end: bool, twins: Twins | None) -> None:
         self.twins, waiting = twins, dict[greenlet, str]()
@@ -139,12 +147,27 @@ class _Walk:
             if isinstance(multiplied, Multiplied) and multiplied.order is not None:
                 self.orders[name] = multiplied.order
             return
+        (module,) = (module for module, names in self.holding.items() if name in names)
+        if module not in self.at_once:
+            self._settle_loop(module, name, multiplied)
+            return
         if self.twins is not None:
             self.twins.stacks[name] = self.stacks.own[name].detach().clone()
         self.stacks.look_away(name)
         self.settle(name, multiplied)
         if self.twins is not None:
             self.stacks.look(name)
+
+    def _settle_loop(self, module: nn.Module, first: str, multiplied: Multiplied | Stacked | None) -> None:
+        """All stacks of a module that multiplies their matrices one after the other."""
+        names = [first, *(name for name in self.holding[module] if name in self.open)]
+        for name in names:
+            self.open.discard(name)
+            self.stacks.look_away(name)
+        if self.twins is not None:
+            self.twins.keep(module)
+        for name in names:
+            self.settle(name, multiplied if name == first else self.multiplied.pop(name, None))
 
     def meet(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Before a module runs: wait, if its weight is not settled yet; then go on with features in its order."""
@@ -166,10 +189,29 @@ class _Walk:
         order = None if self._theirs(here) else self.orders.get(name)
         return None if order is None else (x.index_select(-1, order), *given[1:])
 
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before a module with stacks runs: wait, if it multiplies their matrices one after the other."""
+        here, names = greenlet.getcurrent(), [name for name in self.holding[module] if name in self.open]
+        if not names or module in self.at_once:
+            return
+        if not self._theirs(here):
+            self.trying = True
+            found = loop_of(module, args, kwargs, {name: self.stacks.own[name] for name in names})
+            self.trying = False
+            if not found:
+                self.at_once.add(module)
+                return
+            for name, matrix, x in found:
+                seen = self.multiplied.setdefault(name, Stacked(self.gram, len(self.stacks.own[name])))
+                assert isinstance(seen, Stacked)
+                seen.add_to(matrix, x)
+        self.last.pop(here, None)
+        self._wait(here, names[0])
+
     def meet_stack(self, name: str, x: Tensor, ends: Tensor | None) -> Tensor | None:
         """Before a stack is multiplied: wait, if it is not settled yet; twins are given the dense one."""
         here = greenlet.getcurrent()
-        if name in self.open:
+        if name in self.open and not self.trying:
             if not self._theirs(here):
                 found = self.multiplied.setdefault(name, Stacked(self.gram, len(self.stacks.own[name])))
                 assert isinstance(found, Stacked)

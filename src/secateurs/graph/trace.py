@@ -42,7 +42,7 @@ class Contraction:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The parameter that a tensor is a view of: all of it, axes in another order, cut in several, or broadcast.
+    """The parameter that a tensor is a view of: axes in another order, cut in several, or broadcast; or a part of it.
 
     Args:
         name: Of the parameter.

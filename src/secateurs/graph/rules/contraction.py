@@ -41,8 +41,10 @@ def note_weight(call: Call, tensor: Tensor, inputs: tuple[int, ...]) -> str | No
         if any(axis < 0 or origin.order.count(axis) > 1 for axis in summed):  # no axis, or but a part of one
             return None
         outputs = tuple(dict.fromkeys(axis for axis in origin.order if axis not in (*summed, -1)))
-        lost = tuple(axis for axis in range(len(origin.shape)) if axis not in (*outputs, *summed))  # of one position
-        call.trace.weights[origin.name] = Weight(origin.name, origin.shape, outputs, (*summed, *lost))
+        lost = [axis for axis in range(len(origin.shape)) if axis not in (*outputs, *summed)]
+        apart = tuple(axis for axis in lost if origin.shape[axis] > 1)  # its matrices are taken one by one
+        alone = tuple(axis for axis in lost if origin.shape[axis] == 1)
+        call.trace.weights[origin.name] = Weight(origin.name, origin.shape, (*apart, *outputs), (*summed, *alone))
     return origin.name
 
 

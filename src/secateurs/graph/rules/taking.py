@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from secateurs.graph.axes import Axis, MisalignedError, Node, cut, freeze, size_of, split
@@ -19,6 +20,7 @@ def select(call: Call) -> None:
     if not call.trace.picks.take(label.axes[dim], call.args[2]):
         call.trace.picks.tell(label.axes[dim], BY_NUMBER)
     call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty)
+    _be_part(call, dim)
 
 
 def unbind(call: Call) -> None:
@@ -29,6 +31,16 @@ def unbind(call: Call) -> None:
     call.trace.picks.tell(label.axes[dim], APART)
     for out in call.outputs():
         call.give([axis for d, axis in enumerate(label.axes) if d != dim], label.dirty, out)
+    _be_part(call, dim)
+
+
+def _be_part(call: Call, dim: int) -> None:
+    """One matrix of a stack, as that of an expert, is a part of it."""
+    origin = call.origin(call.inputs()[0])
+    if origin is not None and len(origin.shape) > 2:
+        order = tuple(axis for d, axis in enumerate(origin.order) if d != dim)
+        for out in call.outputs():
+            call.trace.origins[out] = replace(origin, order=order, viewed=True)
 
 
 def slice_(call: Call) -> None:
