@@ -7,7 +7,9 @@ time of the others is extrapolated and said to be. ``--resume`` does the same wi
 without interruption, once killed again and again, and compares the files.
 
 Run it from the repository root: ``python benchmarks/streaming.py FOLDER [--blocks 3] [--copy] [--resume]``.
-``--copy`` reads and writes the blocks and prunes nothing: what input and output cost by themselves.
+``--copy`` reads and writes the blocks and prunes nothing: what input and output cost by themselves. ``--shrink depth``
+takes a quarter of the blocks away instead, ``--shrink neurons`` a quarter of the neurons of each, ``--shrink healed``
+these with least squares. ``--layers 4`` makes and prunes a network of as many blocks.
 """
 
 from __future__ import annotations
@@ -33,6 +35,13 @@ LARGE = {"width": 4096, "ffn": 11008, "heads": 32, "layers": 32, "vocabulary": 3
 SMALL = {"width": 64, "ffn": 160, "heads": 4, "layers": 6, "vocabulary": 500}
 SPARSITY = 0.5
 RECIPE = "wanda_2_4"
+THIN = {"structure": ["neuron"], "criterion": "fluctuation", "allocation": "uniform"}
+SHRINK: dict[str, dict[str, Any]] = {
+    "depth": {"structure": ["layer"], "criterion": "block_influence", "allocation": "uniform"},
+    "neurons": THIN,
+    "healed": {**THIN, "criterion": "leverage", "recovery": {"reconstruct": {"batches": 8}}},
+}
+SHARE = 0.25
 
 
 def make(directory: Path, sizes: dict[str, int]) -> None:
@@ -75,14 +84,18 @@ def make(directory: Path, sizes: dict[str, int]) -> None:
     config.save_pretrained(directory)
 
 
-def prune(source: Path, out: Path, tokens: torch.Tensor) -> None:
+def prune(source: Path, out: Path, tokens: torch.Tensor, shrink: str | None) -> None:
     """The work of the child."""
-    from secateurs import load_recipe
+    from secateurs import Recipe, load_recipe
     from secateurs.checkpoint import Checkpoint
     from secateurs.on_disk import prune_checkpoint
+    from secateurs.shrink import shrink_checkpoint
 
     torch.set_num_threads(1)
     batches = [{"input_ids": ids, "use_cache": False} for ids in tokens.split(2)]
+    if shrink is not None:
+        shrink_checkpoint(Checkpoint.open(source), batches, Recipe.from_dict(SHRINK[shrink]), SHARE, out, out.parent)
+        return
     recipe = replace(load_recipe(RECIPE), sequential=True)
     prune_checkpoint(Checkpoint.open(source), batches, recipe, SPARSITY, out, out.parent)
 
@@ -108,6 +121,7 @@ def copy(source: Path, out: Path) -> None:
 def child(arguments: argparse.Namespace, source: Path, out: Path, until: int | None) -> dict[str, Any]:
     """Run the work in a process of its own, and kill it when so many blocks are written; what it held, and when."""
     flags = [f"--sequences={arguments.sequences}", f"--length={arguments.length}", *(["--copy"] * arguments.copy)]
+    flags += [f"--shrink={arguments.shrink}"] if arguments.shrink else []
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, __file__, str(source), "--child", str(out), *flags])
     partial = out.with_name(f"{out.name}.partial")
@@ -184,6 +198,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, help="kill the child after so many blocks")
     parser.add_argument("--copy", action="store_true")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--shrink", choices=list(SHRINK))
+    parser.add_argument("--layers", type=int, default=LARGE["layers"])
     parser.add_argument("--sequences", type=int, default=16)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
@@ -198,19 +214,21 @@ def main() -> None:
             arguments.folder,
             arguments.child,
             torch.randint(vocabulary, (arguments.sequences, arguments.length), generator=generator),
+            arguments.shrink,
         )
         return
     if arguments.resume:
         print(json.dumps({"same_files_after_kills": resumes(arguments, arguments.folder)}))
         return
-    source, out = arguments.folder / "large", arguments.folder / "large-pruned"
+    name = "large" if arguments.layers == LARGE["layers"] else f"large-{arguments.layers}"
+    source, out = arguments.folder / name, arguments.folder / "large-pruned"
     if not source.exists():
-        make(source, LARGE)
+        make(source, {**LARGE, "layers": arguments.layers})
     for path in (out, out.with_name("large-pruned.partial")):
         shutil.rmtree(path, ignore_errors=True)
     told = child(arguments, source, out, arguments.blocks)
     steady = sorted(told["block_seconds"])
-    told["seconds_all_blocks_extrapolated"] = steady[len(steady) // 2] * LARGE["layers"] if steady else None
+    told["seconds_all_blocks_extrapolated"] = steady[len(steady) // 2] * arguments.layers if steady else None
     told |= {"bytes_on_disk": sum(path.stat().st_size for path in source.iterdir()), "threads": torch.get_num_threads()}
     print(json.dumps(told))
 
