@@ -16,12 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from secateurs import shrinking
 from secateurs.checkpoint import Checkpoint
 from secateurs.deploy import Transformers
 from secateurs.deploy.pretrained import save_pretrained
 from secateurs.prune import prune
 from secateurs.recipe import Recipe, load_recipe
 from secateurs.shrink import check, shrink_checkpoint
+from secateurs.smaller import At, Smaller
 from secateurs.types import SecateursError, Task
 
 transformers = pytest.importorskip("transformers", reason="checkpoints are those of transformers")
@@ -94,7 +96,7 @@ def in_memory(model: nn.Module, wanted: Recipe, sparsity: float, directory: Path
         (llama, recipe("neuron", "fluctuation", "bias"), 0.25, {"intermediate_size", "mlp_bias"}),
         (llama, recipe("layer neuron", "magnitude"), 0.25, {"intermediate_size", "num_hidden_layers"}),
         (qwen, recipe("head", "obs"), 0.5, {"num_attention_heads", "num_key_value_heads", "head_dim"}),
-        (gpt, recipe("neuron", "magnitude", "bias"), 0.25, {"n_inner"}),
+        (gpt, recipe("neuron", "magnitude"), 0.25, {"n_inner"}),
         (t5, recipe("layer", "block_influence"), 0.3, {"num_layers", "num_decoder_layers"}),
         (mixtral, recipe("neuron", "magnitude"), 0.25, {"intermediate_size", "head_dim"}),
         (mixtral, recipe("expert", "redundancy"), 0.5, {"num_local_experts", "head_dim"}),
@@ -145,6 +147,7 @@ import os, signal, sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from test_shrink import batches, llama, recipe
+from secateurs import shrinking
 from secateurs.checkpoint import Checkpoint
 from secateurs.shrink import shrink_checkpoint
 from secateurs.smaller import Smaller
@@ -160,10 +163,16 @@ shrink_checkpoint(Checkpoint.open(here / "dense"), batches(llama()), recipe(*{pa
 """
 
 
-@pytest.mark.parametrize("parts", [("neuron", "leverage", "reconstruct"), ("layer neuron", "magnitude")])
-def test_killed_in_mid_block_it_goes_on_to_the_same_files(parts: tuple[str, ...], tmp_path: Path) -> None:
-    source, given, wanted = saved(tmp_path / "dense", llama()), batches(llama()), recipe(*parts)
-    shrink_checkpoint(source, given, wanted, 0.25, tmp_path / "whole")
+def same_files(one: Path, other: Path) -> None:
+    assert sorted(it.name for it in one.iterdir()) == sorted(it.name for it in other.iterdir())
+    for path in one.iterdir():
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+def test_killed_in_mid_block_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
+    source, given = saved(tmp_path / "dense", llama()), batches(llama())
+    parts = ("neuron", "leverage", "reconstruct")
+    shrink_checkpoint(source, given, recipe(*parts), 0.25, tmp_path / "whole")
     script = tmp_path / "script.py"
     paths = [str(Path(__file__).parent), *sys.path]
     script.write_text(textwrap.dedent(KILLED.format(paths=paths, here=str(tmp_path), parts=parts)))
@@ -172,12 +181,30 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_files(parts: tuple[str, ...]
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
 
     with pytest.raises(SecateursError, match=r"with another sparsity \(0.25, now 0.5\): remove it"):
-        shrink_checkpoint(source, given, wanted, 0.5, tmp_path / "out")
-    done = shrink_checkpoint(source, given, wanted, 0.25, tmp_path / "out", tmp_path)
-    assert done.before == 2 - len(done.gone)
-    for path in (tmp_path / "whole").iterdir():
-        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
-    assert len(list((tmp_path / "whole").iterdir())) == len(list((tmp_path / "out").iterdir()))
+        shrink_checkpoint(source, given, recipe(*parts), 0.5, tmp_path / "out")
+    done = shrink_checkpoint(source, given, recipe(*parts), 0.25, tmp_path / "out", tmp_path)
+    assert done.before == 2
+    same_files(tmp_path / "whole", tmp_path / "out")
+
+
+def test_interrupted_it_remembers_which_blocks_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, wanted = saved(tmp_path / "dense", llama()), recipe("layer neuron", "magnitude")
+    whole = shrink_checkpoint(source, batches(llama()), wanted, 0.25, tmp_path / "whole")
+    put = Smaller.put_
+
+    def stopped(self: Smaller, at: At, tensors: Any) -> None:
+        if at.position == 2:
+            raise KeyboardInterrupt
+        put(self, at, tensors)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Smaller, "put_", stopped)
+        shrink_checkpoint(source, batches(llama()), wanted, 0.25, tmp_path / "out")
+    monkeypatch.setattr(shrinking, "select", lambda *_: pytest.fail("chosen again"))
+    done = shrink_checkpoint(source, batches(llama()), wanted, 0.25, tmp_path / "out")
+    assert done.before == 1 and done.gone == whole.gone
+    monkeypatch.undo()
+    same_files(tmp_path / "whole", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
