@@ -68,7 +68,8 @@ class Search:
         nearest = f"the network {problem}" if problem else self.nearest
         return SecateursError(
             f"no config of {self.build.architecture} makes this network ({nearest}): its layers differ, or the class "
-            "has no field for that size; prune so that layers alike keep the same counts, or ship the artifact of `secateurs prune`"
+            "has no field for that size; prune so that layers alike keep the same counts, or ship the artifact of "
+            "`secateurs prune`"
         )
 
     def fits(self) -> Iterator[Config]:
