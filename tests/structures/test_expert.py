@@ -294,7 +294,7 @@ def test_no_fewer_stay_than_are_picked() -> None:
         surgery.shrink(model, groups, plan, graph, inputs)
     price, scores = graph.price(groups, "macs"), {groups[0].name: torch.arange(6.0)}
     assert GlobalRank("units", floor=0)(groups, scores, 0.6, graph.price(groups, "units")) == {groups[0].name: 2}
-    with pytest.raises(SecateursError, match=r"at most 0\.6667; .* keeps 2 of 6, as so many are picked at a time"):
+    with pytest.raises(SecateursError, match=r"at most 0\.6666; .* keeps 2 of 6, as so many are picked at a time"):
         GlobalRank("units", floor=0)(groups, scores, 0.8, graph.price(groups, "units"))
     with pytest.raises(SecateursError, match="leaves 1, and 2 are picked at a time, of the 6 units"):
         Uniform()(groups, scores, 0.8, price)
