@@ -69,6 +69,7 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "ShortGPT": ("shortgpt", 0.2, {}),
     "ours, depth": ("llm_depth", 0.2, {}),
     "Shortened LLaMA": ("shortened_llama", 0.2, {}),
+    "Shortened LLaMA, healed": ("shortened_llama", 0.2, {"recovery": {"reconstruct": {"batches": 64}}}),
     "FLAP, a fifth of the neurons": ("flap", 0.2, {}),
     "ours, a fifth of the neurons": ("llm_width", 0.2, {"structure": ["neuron"]}),
 }
