@@ -234,7 +234,7 @@ def test_what_cannot_be_done_block_by_block_is_refused_first(changes: dict[str, 
             r"width reaches through .* more, and only what lies inside of one",
         ),
         (llama, recipe("weight", "magnitude"), r"single weights.*`secateurs sparsify` makes them zero"),
-        (llama, recipe("layer", "block_influence", "reconstruct"), "no recovery mends where whole blocks went"),
+        (llama, recipe("layer", "block_influence", "reconstruct"), "nothing mends where whole blocks went"),
         (gpt, recipe("head", "obs"), r"no config of GPT2LMHeadModel makes this network \(none fits transformer\.h\.0"),
     ],
 )

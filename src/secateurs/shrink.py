@@ -145,7 +145,10 @@ def _inside(groups: Sequence[Group], blocks: Sequence[str], recipe: Recipe) -> d
                 "zero, by a recipe that is sequential"
             )
         if group.residuals and recipe.recovery != Nothing():
-            raise SecateursError("recipe: block by block no recovery mends where whole blocks went; use nothing")
+            raise SecateursError(
+                "recipe: block by block nothing mends where whole blocks went; use recovery: nothing, as shortgpt, or "
+                "`secateurs prune`"
+            )
         if group.residuals and not {it.name for it in group.residuals} <= set(blocks):
             raise SecateursError(f"{group.name} is not of whole blocks, and no config leaves out less; use of: block")
         if group.dims:
