@@ -36,16 +36,6 @@ def test_files_are_used_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_there_is_room_for_waits_in_memory(tmp_path: Path) -> None:
-    shelf, tensors = Shelf(tmp_path, room=8), [torch.ones(2), torch.ones(2)]
-    fetches = [shelf.away([tensor]) for tensor in tensors]
-    assert [tensor.untyped_storage().nbytes() for tensor in tensors] == [8, 0]
-    for fetch in fetches:
-        fetch()
-    shelf.away([tensors[1]])
-    assert tensors[1].untyped_storage().nbytes() == 8, "there is room again"
-
-
 def test_the_tensors_of_the_network_stay(tmp_path: Path) -> None:
     network = nn.BatchNorm1d(2)
     shelf = Shelf(tmp_path)

@@ -29,8 +29,6 @@ from secateurs.types import Inputs, SecateursError
 
 logger = logging.getLogger("secateurs.blockwise")
 
-ROOM = 32 << 20
-"""Bytes of activations that wait in memory before others wait on the shelf."""
 READ_IN_TURN = frozenset({"cpu"})
 """Kinds of devices for which no block is read ahead: it would lie in the memory that the one at work needs."""
 
@@ -116,7 +114,7 @@ class Blockwise:
         """
         with waiting_room(shelf, output) as waiting, _reading(self.source, self.blocks, self.device) as load_:
             move_buffers_(self.network, self.device)
-            yield replace(self, load_=load_, shelf=Shelf(waiting, ROOM) if shelf else None), waiting
+            yield replace(self, load_=load_, shelf=Shelf(waiting) if shelf else None), waiting
 
     @contextmanager
     def around(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ Fetch = Callable[[], None]
 
 LEAST = 1 << 16
 """Bytes of a tensor for which the way to the disk is worth it."""
-LARGE = 2 << 20
+LARGE = 4 << 20
 """Bytes of a piece of memory that is given back at once where that is asked for."""
 MMAP_THRESHOLD = -3
 """The option of the GNU C library's ``mallopt`` that says from how many bytes on pieces lie outside of the heap."""
@@ -33,17 +33,14 @@ MOST_IN_HEAP = 32 << 20
 
 
 class Shelf:
-    """A directory for what waits, and some room in memory.
+    """A directory for what waits.
 
     Args:
         directory: Exists, on a disk with room for all that waits at once. Its files are the caller's to remove.
-        room: Bytes that may wait in memory; what is more goes to the disk.
     """
 
-    def __init__(self, directory: Path, room: int = 0) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.room = room
-        self._in_memory = 0
         self._free: defaultdict[int, list[Path]] = defaultdict(list)  # written over: new pages would cost more
         self._numbers = itertools.count()
         self._spared: frozenset[int] = frozenset()
@@ -72,13 +69,6 @@ class Shelf:
 
     def _lay(self, storage: UntypedStorage) -> Fetch:
         size = storage.nbytes()
-        if self._in_memory + size <= self.room:
-            self._in_memory += size
-
-            def forget() -> None:
-                self._in_memory -= size
-
-            return forget
         used = self._free[size]
         path = used.pop() if used else self.directory / f"{next(self._numbers)}.waiting"
         try:
