@@ -1,12 +1,13 @@
 import platform
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from secateurs.shelf import Shelf, given_back, held, tidy, waiting_room
+from secateurs.shelf import Shelf, held, tidy, waiting_room
 from secateurs.types import SecateursError
 
 
@@ -80,24 +81,31 @@ def test_what_a_killed_job_left_is_cleared_away(tmp_path: Path) -> None:
         pass
 
 
+ALONE = """
+import resource, torch
+from pathlib import Path
+from secateurs.shelf import given_back, tidy
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+def kept():
+    before = resident()
+    pieces = [(torch.ones(1 << 20), torch.ones(8)) for _ in range(20)]
+    small = [it for _, it in pieces]
+    del pieces
+    return resident() - before
+
+torch.ones(7 << 20)  # freed, it makes the library keep pieces of its size in the heap
+with given_back():
+    apart = kept()
+print(apart, kept())
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the option is the GNU C library's")
 def test_large_pieces_go_back_though_small_ones_lie_between_them() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-    def kept() -> int:
-        """Bytes still resident when twenty pieces of 4 MB are freed, and the small ones between them are not."""
-        before = resident()
-        pieces = [(torch.ones(1 << 20), torch.ones(8)) for _ in range(20)]
-        small = [it for _, it in pieces]
-        del pieces
-        assert len(small) == 20
-        return resident() - before
-
-    torch.ones(7 << 20)  # freed, it makes the library keep pieces of its size in the heap
-    tidy()
-    in_heap = kept()
-    tidy()
-    with given_back():
-        apart = kept()
+    """Of twenty pieces of 4 MB that are freed, while small ones between them are not; in a heap without holes."""
+    run = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True)
+    apart, in_heap = map(int, run.stdout.split())
     assert apart < 20 << 20 < in_heap
