@@ -141,6 +141,17 @@ class Blockwise:
         check_finite(dict(self.network.get_submodule(block).named_parameters(prefix=block)))
 
 
+def check_rounds(recipe: Recipe, sparsity: float) -> None:
+    """Refuse a recipe of several rounds: a block that is written is done.
+
+    Raises:
+        SecateursError: It has.
+    """
+    rounds = len(recipe.schedule(sparsity))
+    if rounds > 1:
+        raise SecateursError(f"recipe: block by block there is one round, and the schedule has {rounds}; use one_shot")
+
+
 def move_buffers_(network: nn.Module, device: torch.device) -> None:
     """Those that are computed, not stored: tables of positions."""
     for module in network.modules():

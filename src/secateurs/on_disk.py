@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateurs.blockwise import Blockwise
+from secateurs.blockwise import Blockwise, check_rounds
 from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.evidence import check_finite
 from secateurs.multiplied import Multiplied, Stacked
@@ -174,9 +174,7 @@ def check(recipe: Recipe, sparsity: float) -> None:
             "recipe: block by block single weights are settled one after the other; take a recipe with sequential: "
             "true, or `secateurs shrink`, which makes the network smaller"
         )
-    rounds = len(recipe.schedule(sparsity))
-    if rounds > 1:
-        raise SecateursError(f"recipe: block by block there is one round, and the schedule has {rounds}; use one_shot")
+    check_rounds(recipe, sparsity)
     if "gradient" in recipe.criterion.needs:
         raise SecateursError("recipe: the criterion needs gradients, which block by block there are none; use wanda")
     if recipe.recovery != Nothing():

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from secateurs import surgery
-from secateurs.blockwise import Blockwise
+from secateurs.blockwise import Blockwise, check_rounds
 from secateurs.checkpoint import Checkpoint, Writer
 from secateurs.deploy import Transformers
 from secateurs.prune import check_reach, claimed, tell
@@ -115,9 +115,7 @@ def check(recipe: Recipe, sparsity: float) -> None:
         )
     if recipe.basis is not None:
         raise SecateursError(f"recipe: a basis turns dims of all blocks together; take a recipe without one, {whole}")
-    rounds = len(recipe.schedule(sparsity))
-    if rounds > 1:
-        raise SecateursError(f"recipe: block by block there is one round, and the schedule has {rounds}; use one_shot")
+    check_rounds(recipe, sparsity)
     needed = sorted(recipe.needs & OUT_OF_REACH)
     if needed:
         raise SecateursError(
